@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The iommufd object: QEMU's side of /dev/iommu
+ *
+ * Creating the object opens nothing, so that a configuration can hold one on
+ * a host without iommufd; the first user does.  A descriptor that is given
+ * with fd= is looked at when it is given, since that is when its giver can
+ * still be told.
+ *
+ * One function for each ioctl, each with its trace event; the contracts are
+ * in include/sysemu/iommufd.h.
+ */
+#include "qemu/osdep.h"
+#include <sys/ioctl.h>
+#include <linux/iommufd.h>
+
+#include "monitor/monitor.h"
+#include "qapi/error.h"
+#include "qemu/ctype.h"
+#include "qom/object_interfaces.h"
+#include "sysemu/iommufd.h"
+#include "trace.h"
+
+#define IOMMUFD_DEV_PATH "/dev/iommu"
+
+const char *iommufd_backend_id(IOMMUFDBackend *be)
+{
+    return object_get_canonical_path_component(OBJECT(be));
+}
+
+/* -errno rather than errno, which the trace event may change */
+static int iommufd_ioctl(int fd, unsigned long request, void *arg)
+{
+    return ioctl(fd, request, arg) ? -errno : 0;
+}
+
+/*
+ * No object has id 0, so an iommufd answers ENOENT to its destruction, and
+ * nothing else understands the question.
+ */
+static bool iommufd_fd_check(int fd, const char *fd_str, Error **errp)
+{
+    ERRP_GUARD();
+    struct iommu_destroy probe = {
+        .size = sizeof(probe),
+    };
+    int ret = iommufd_ioctl(fd, IOMMU_DESTROY, &probe);
+
+    trace_iommufd_backend_check_fd(fd, ret);
+    if (ret == -ENOENT) {
+        return true;
+    }
+
+    error_setg_errno(errp, -ret, "iommufd: fd=%s is not an iommufd", fd_str);
+    error_append_hint(errp, "It must be a descriptor of " IOMMUFD_DEV_PATH
+                      " that is open for reading and writing.\n");
+    return false;
+}
+
+typedef struct IOMMUFDOwner {
+    const IOMMUFDBackend *asks;
+    int fd;
+    IOMMUFDBackend *owner;
+} IOMMUFDOwner;
+
+static int iommufd_find_owner(Object *obj, void *opaque)
+{
+    IOMMUFDOwner *find = opaque;
+    IOMMUFDBackend *be = (IOMMUFDBackend *)
+        object_dynamic_cast(obj, TYPE_IOMMUFD_BACKEND);
+
+    if (be && be != find->asks && be->fd_given && be->fd == find->fd) {
+        find->owner = be;
+        return 1;
+    }
+    return 0;
+}
+
+/* Two owners of one number would both close it. */
+static bool iommufd_fd_is_free(IOMMUFDBackend *be, int fd, const char *fd_str,
+                               Error **errp)
+{
+    IOMMUFDOwner find = {
+        .asks = be,
+        .fd = fd,
+    };
+
+    object_child_foreach(object_get_objects_root(), iommufd_find_owner, &find);
+    if (find.owner) {
+        error_setg(errp, "iommufd: fd=%s is the iommufd object '%s''s already",
+                   fd_str, iommufd_backend_id(find.owner));
+    }
+    return !find.owner;
+}
+
+static int iommufd_open(const char *id, Error **errp)
+{
+    ERRP_GUARD();
+    int fd = qemu_open_old(IOMMUFD_DEV_PATH, O_RDWR);
+    int err = errno;
+
+    if (fd >= 0) {
+        return fd;
+    }
+
+    error_setg_errno(errp, err, "iommufd object '%s': cannot open %s", id,
+                     IOMMUFD_DEV_PATH);
+    switch (err) {
+    case ENOENT:
+    case ENXIO:
+    case ENODEV:
+        error_append_hint(errp, "The host's kernel must be Linux 6.6 or newer "
+                          "with CONFIG_IOMMUFD;\nif that is a module, load it "
+                          "with: modprobe iommufd\nWithout iommufd= the "
+                          "device uses its VFIO group instead.\n");
+        break;
+    case EACCES:
+    case EPERM:
+        error_append_hint(errp, "Give the user that QEMU runs as access to %s "
+                          "for reading and writing,\nor pass an open "
+                          "descriptor with -object iommufd,id=%s,fd=...\n",
+                          IOMMUFD_DEV_PATH, id);
+        break;
+    }
+    return -1;
+}
+
+bool iommufd_backend_connect(IOMMUFDBackend *be, Error **errp)
+{
+    if (be->fd < 0) {
+        be->fd = iommufd_open(iommufd_backend_id(be), errp);
+        if (be->fd < 0) {
+            return false;
+        }
+    }
+
+    object_ref(OBJECT(be));
+    be->users++;
+    trace_iommufd_backend_connect(be->fd, be->fd_given, be->users);
+    return true;
+}
+
+void iommufd_backend_disconnect(IOMMUFDBackend *be)
+{
+    assert(be->users);
+    be->users--;
+    trace_iommufd_backend_disconnect(be->fd, be->users);
+
+    if (!be->users && !be->fd_given) {
+        close(be->fd);
+        be->fd = -1;
+    }
+    object_unref(OBJECT(be));
+}
+
+bool iommufd_backend_alloc_ioas(IOMMUFDBackend *be, uint32_t *ioas_id,
+                                Error **errp)
+{
+    struct iommu_ioas_alloc alloc = {
+        .size = sizeof(alloc),
+    };
+    int ret = iommufd_ioctl(be->fd, IOMMU_IOAS_ALLOC, &alloc);
+
+    trace_iommufd_backend_alloc_ioas(be->fd, alloc.out_ioas_id, ret);
+    if (ret) {
+        error_setg_errno(errp, -ret, "iommufd object '%s': cannot allocate an "
+                         "I/O address space", iommufd_backend_id(be));
+        return false;
+    }
+
+    *ioas_id = alloc.out_ioas_id;
+    return true;
+}
+
+bool iommufd_backend_destroy_id(IOMMUFDBackend *be, uint32_t id, Error **errp)
+{
+    struct iommu_destroy destroy = {
+        .size = sizeof(destroy),
+        .id = id,
+    };
+    int ret = iommufd_ioctl(be->fd, IOMMU_DESTROY, &destroy);
+
+    trace_iommufd_backend_destroy_id(be->fd, id, ret);
+    if (ret) {
+        error_setg_errno(errp, -ret, "iommufd object '%s': cannot destroy the "
+                         "kernel's object %u", iommufd_backend_id(be), id);
+    }
+    return !ret;
+}
+
+int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
+                            uint64_t size, void *vaddr, bool readonly)
+{
+    struct iommu_ioas_map map = {
+        .size = sizeof(map),
+        .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+                 (readonly ? 0 : IOMMU_IOAS_MAP_WRITEABLE),
+        .ioas_id = ioas_id,
+        .user_va = (uintptr_t)vaddr,
+        .length = size,
+        .iova = iova,
+    };
+    int ret = iommufd_ioctl(be->fd, IOMMU_IOAS_MAP, &map);
+
+    trace_iommufd_backend_map_dma(be->fd, ioas_id, iova, size, vaddr, readonly,
+                                  ret);
+    return ret;
+}
+
+int iommufd_backend_unmap_dma(IOMMUFDBackend *be, uint32_t ioas_id,
+                              hwaddr iova, uint64_t size)
+{
+    struct iommu_ioas_unmap unmap = {
+        .size = sizeof(unmap),
+        .ioas_id = ioas_id,
+        .iova = iova,
+        .length = size,
+    };
+    int ret = iommufd_ioctl(be->fd, IOMMU_IOAS_UNMAP, &unmap);
+
+    trace_iommufd_backend_unmap_dma(be->fd, ioas_id, iova, size, ret);
+    return ret == -ENOENT ? 0 : ret;
+}
+
+bool iommufd_backend_iova_ranges(IOMMUFDBackend *be, uint32_t ioas_id,
+                                 Range **ranges, uint32_t *num_ranges,
+                                 uint64_t *alignment, Error **errp)
+{
+    g_autofree struct iommu_iova_range *allowed = NULL;
+    struct iommu_ioas_iova_ranges query = {
+        .size = sizeof(query),
+        .ioas_id = ioas_id,
+    };
+    uint32_t i;
+    int ret;
+
+    /* EMSGSIZE says how many there are; they change only with the devices. */
+    ret = iommufd_ioctl(be->fd, IOMMU_IOAS_IOVA_RANGES, &query);
+    if (ret == -EMSGSIZE) {
+        allowed = g_new0(struct iommu_iova_range, query.num_iovas);
+        query.allowed_iovas = (uintptr_t)allowed;
+        ret = iommufd_ioctl(be->fd, IOMMU_IOAS_IOVA_RANGES, &query);
+    }
+
+    trace_iommufd_backend_iova_ranges(be->fd, ioas_id, query.num_iovas,
+                                      query.out_iova_alignment, ret);
+    if (ret) {
+        error_setg_errno(errp, -ret, "iommufd object '%s': cannot get the "
+                         "ranges of I/O address space %u",
+                         iommufd_backend_id(be), ioas_id);
+        return false;
+    }
+
+    *ranges = g_new(Range, query.num_iovas);
+    for (i = 0; i < query.num_iovas; i++) {
+        range_set_bounds(*ranges + i, allowed[i].start, allowed[i].last);
+    }
+    *num_ranges = query.num_iovas;
+    *alignment = query.out_iova_alignment;
+    return true;
+}
+
+/*
+ * A name is one that the monitor's getfd gave; taking the descriptor makes it
+ * ours whatever follows.  A number is a descriptor that QEMU inherited, which
+ * becomes ours when it is accepted.
+ */
+static void iommufd_backend_set_fd(Object *obj, const char *str, Error **errp)
+{
+    IOMMUFDBackend *be = IOMMUFD_BACKEND(obj);
+    Error *err = NULL;
+    int fd;
+
+    if (be->users) {
+        error_setg(errp, "iommufd object '%s' is in use, its fd stays",
+                   iommufd_backend_id(be));
+        return;
+    }
+
+    fd = monitor_fd_param(monitor_cur(), str, &err);
+    if (err) {
+        error_propagate_prepend(errp, err, "iommufd: ");
+        return;
+    }
+
+    if (!iommufd_fd_is_free(be, fd, str, errp) ||
+        !iommufd_fd_check(fd, str, errp)) {
+        if (!qemu_isdigit(str[0])) {
+            close(fd);
+        }
+        return;
+    }
+
+    if (be->fd_given && be->fd != fd) {
+        close(be->fd);
+    }
+    qemu_set_cloexec(fd);
+    be->fd = fd;
+    be->fd_given = true;
+    trace_iommufd_backend_set_fd(fd);
+}
+
+static bool iommufd_backend_can_be_deleted(UserCreatable *uc)
+{
+    return !IOMMUFD_BACKEND(uc)->users;
+}
+
+static void iommufd_backend_init(Object *obj)
+{
+    IOMMUFD_BACKEND(obj)->fd = -1;
+}
+
+static void iommufd_backend_finalize(Object *obj)
+{
+    IOMMUFDBackend *be = IOMMUFD_BACKEND(obj);
+
+    if (be->fd_given) {
+        close(be->fd);
+    }
+}
+
+static void iommufd_backend_class_init(ObjectClass *oc, void *data)
+{
+    UserCreatableClass *ucc = USER_CREATABLE_CLASS(oc);
+
+    ucc->can_be_deleted = iommufd_backend_can_be_deleted;
+
+    object_class_property_add_str(oc, "fd", NULL, iommufd_backend_set_fd);
+    object_class_property_set_description(oc, "fd",
+        "descriptor of /dev/iommu: a number, or a name given by getfd "
+        "(default: open /dev/iommu when it is needed)");
+}
+
+static const TypeInfo iommufd_backend_info = {
+    .name = TYPE_IOMMUFD_BACKEND,
+    .parent = TYPE_OBJECT,
+    .instance_size = sizeof(IOMMUFDBackend),
+    .instance_init = iommufd_backend_init,
+    .instance_finalize = iommufd_backend_finalize,
+    .class_init = iommufd_backend_class_init,
+    .interfaces = (InterfaceInfo[]) {
+        { TYPE_USER_CREATABLE },
+        { }
+    },
+};
+
+static void register_types(void)
+{
+    type_register_static(&iommufd_backend_info);
+}
+
+type_init(register_types)

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A VFIO device's character device: find, open, bind, attach
+ *
+ * The device's sysfs folder holds vfio-dev/vfioN, and in it "dev" with the
+ * number of /dev/vfio/devices/vfioN.  The numbers are compared after opening,
+ * so that a stale /dev cannot give the guest somebody else's device.
+ */
+#include "qemu/osdep.h"
+#include <sys/ioctl.h>
+#include <sys/sysmacros.h>
+
+#include "cdev.h"
+#include "hw/vfio/vfio-abi.h"
+#include "qapi/error.h"
+#include "trace.h"
+
+#define VFIO_CDEV_DIR "/dev/vfio/devices"
+
+static int vfio_cdev_ioctl(VFIODevice *vbasedev, unsigned long request,
+                           void *arg)
+{
+    return ioctl(vbasedev->fd, request, arg) ? -errno : 0;
+}
+
+/* "vfioN", to be freed */
+static char *vfio_cdev_find_name(const char *sysfsdev, Error **errp)
+{
+    g_autofree char *folder = g_strdup_printf("%s/vfio-dev", sysfsdev);
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *entry;
+
+    while (dir && (entry = g_dir_read_name(dir))) {
+        if (g_str_has_prefix(entry, "vfio")) {
+            return g_strdup(entry);
+        }
+    }
+
+    vfio_cdev_explain_no_folder(sysfsdev, errp);
+    return NULL;
+}
+
+static bool vfio_cdev_find_number(const char *sysfsdev, const char *name,
+                                  dev_t *number, Error **errp)
+{
+    g_autofree char *path = g_strdup_printf("%s/vfio-dev/%s/dev", sysfsdev,
+                                            name);
+    g_autofree char *text = NULL;
+    unsigned major, minor;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL) ||
+        sscanf(text, "%u:%u", &major, &minor) != 2) {
+        vfio_cdev_explain_no_cdev(sysfsdev, errp);
+        return false;
+    }
+
+    *number = makedev(major, minor);
+    return true;
+}
+
+static bool vfio_cdev_has_number(int fd, dev_t number, const char *path,
+                                 Error **errp)
+{
+    ERRP_GUARD();
+    struct stat st;
+
+    if (fstat(fd, &st) < 0) {
+        error_setg_errno(errp, errno, "cannot stat %s", path);
+        return false;
+    }
+
+    if (!S_ISCHR(st.st_mode) || st.st_rdev != number) {
+        error_setg(errp, "%s is not the character device %u:%u that sysfs "
+                   "names", path, major(number), minor(number));
+        error_append_hint(errp, "The nodes in " VFIO_CDEV_DIR
+                          " are out of date; udev or devtmpfs keeps them.\n");
+        return false;
+    }
+
+    return true;
+}
+
+bool vfio_cdev_open(VFIODevice *vbasedev, Error **errp)
+{
+    ERRP_GUARD();
+    g_autofree char *name = NULL;
+    g_autofree char *path = NULL;
+    dev_t number;
+    int fd, err;
+
+    if (!vbasedev->sysfsdev) {
+        error_setg(errp, "no host device: sysfsdev= is missing");
+        return false;
+    }
+
+    name = vfio_cdev_find_name(vbasedev->sysfsdev, errp);
+    if (!name ||
+        !vfio_cdev_find_number(vbasedev->sysfsdev, name, &number, errp)) {
+        return false;
+    }
+
+    path = g_strdup_printf(VFIO_CDEV_DIR "/%s", name);
+    fd = qemu_open_old(path, O_RDWR);
+    err = errno;
+    trace_vfio_cdev_open(vbasedev->name, path, fd);
+    if (fd < 0) {
+        error_setg_errno(errp, err, "cannot open %s", path);
+        vfio_cdev_hint_open(path, err, errp);
+        return false;
+    }
+
+    if (!vfio_cdev_has_number(fd, number, path, errp)) {
+        close(fd);
+        return false;
+    }
+
+    vbasedev->fd = fd;
+    return true;
+}
+
+void vfio_cdev_close(VFIODevice *vbasedev)
+{
+    trace_vfio_cdev_close(vbasedev->name, vbasedev->fd);
+    close(vbasedev->fd);
+    vbasedev->fd = -1;
+}
+
+bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp)
+{
+    ERRP_GUARD();
+    struct vfio_device_bind_iommufd bind = {
+        .argsz = sizeof(bind),
+        .iommufd = be->fd,
+    };
+    int ret = vfio_cdev_ioctl(vbasedev, VFIO_DEVICE_BIND_IOMMUFD, &bind);
+
+    trace_vfio_cdev_bind(vbasedev->name, vbasedev->fd, be->fd, bind.out_devid,
+                         ret);
+    if (ret) {
+        error_setg(errp, "%s", strerror(-ret));
+        vfio_cdev_explain_bind(vbasedev->sysfsdev, -ret, errp);
+        error_prepend(errp, "cannot bind the device to iommufd object '%s': ",
+                      iommufd_backend_id(be));
+        return false;
+    }
+
+    vbasedev->devid = bind.out_devid;
+    return true;
+}
+
+bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id, bool *pins,
+                           Error **errp)
+{
+    ERRP_GUARD();
+    struct vfio_device_attach_iommufd_pt attach = {
+        .argsz = sizeof(attach),
+        .pt_id = ioas_id,
+    };
+    int ret = vfio_cdev_ioctl(vbasedev, VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+                              &attach);
+
+    trace_vfio_cdev_attach(vbasedev->name, vbasedev->fd, ioas_id, attach.pt_id,
+                           ret);
+    if (ret) {
+        error_setg_errno(errp, -ret, "cannot attach the device to I/O address "
+                         "space %u", ioas_id);
+        vfio_cdev_hint_attach(-ret, errp);
+        return false;
+    }
+
+    /* The kernel returns the page table that it made or found, if any. */
+    *pins = attach.pt_id != ioas_id;
+    return true;
+}
+
+bool vfio_cdev_detach_ioas(VFIODevice *vbasedev, Error **errp)
+{
+    struct vfio_device_detach_iommufd_pt detach = {
+        .argsz = sizeof(detach),
+    };
+    int ret = vfio_cdev_ioctl(vbasedev, VFIO_DEVICE_DETACH_IOMMUFD_PT,
+                              &detach);
+
+    trace_vfio_cdev_detach(vbasedev->name, vbasedev->fd, ret);
+    if (ret) {
+        error_setg_errno(errp, -ret, "cannot detach the device from its I/O "
+                         "address space");
+    }
+    return !ret;
+}
+
+bool vfio_cdev_get_info(VFIODevice *vbasedev, Error **errp)
+{
+    struct vfio_device_info info = {
+        .argsz = sizeof(info),
+    };
+    int ret = vfio_cdev_ioctl(vbasedev, VFIO_DEVICE_GET_INFO, &info);
+
+    trace_vfio_cdev_get_info(vbasedev->name, info.flags, info.num_regions,
+                             info.num_irqs, ret);
+    if (ret) {
+        error_setg_errno(errp, -ret, "error getting device info");
+        return false;
+    }
+
+    vbasedev->flags = info.flags;
+    vbasedev->num_regions = info.num_regions;
+    vbasedev->num_irqs = info.num_irqs;
+    vbasedev->reset_works = !!(info.flags & VFIO_DEVICE_FLAGS_RESET);
+    return true;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A VFIO device's character device, /dev/vfio/devices/vfioN
+ *
+ * The life of one, each step undone in reverse order:
+ *
+ *   vfio_cdev_open()         vfio_cdev_close()
+ *   vfio_cdev_bind()         (closing it; the file's last reference counts)
+ *   vfio_cdev_attach_ioas()  vfio_cdev_detach_ioas()
+ *
+ * Before it is bound the kernel lets nothing else be done with it (Linux,
+ * include/uapi/linux/vfio.h, VFIO_DEVICE_BIND_IOMMUFD).
+ *
+ * Everything is called with the big lock held.  On failure a step has
+ * changed nothing.
+ */
+#ifndef HW_VFIO_CDEV_H
+#define HW_VFIO_CDEV_H
+
+#include "hw/vfio/vfio-common.h"
+#include "sysemu/iommufd.h"
+
+/**
+ * vfio_cdev_open: find the character device from ->sysfsdev, and open it
+ *
+ * On success ->fd is its descriptor.
+ */
+bool vfio_cdev_open(VFIODevice *vbasedev, Error **errp);
+
+/**
+ * vfio_cdev_close: undo vfio_cdev_open()
+ *
+ * The device stays bound as long as anybody holds the file: kvm-vfio does,
+ * and so does every mapping of a BAR.
+ */
+void vfio_cdev_close(VFIODevice *vbasedev);
+
+/**
+ * vfio_cdev_bind: let @be decide where the device's DMA goes
+ *
+ * From now on the device can be used, and its DMA is blocked until it is
+ * attached.  On success ->devid is its id within @be.
+ */
+bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp);
+
+/**
+ * vfio_cdev_attach_ioas: let the device's DMA go to an I/O address space
+ *
+ * @pins: set to whether the device has a page table of the host's IOMMU, so
+ *        that what is mapped is pinned for it.  A mediated device has none.
+ */
+bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id, bool *pins,
+                           Error **errp);
+
+/**
+ * vfio_cdev_detach_ioas: block the device's DMA
+ *
+ * When it was the last of its kind in the IOAS, the kernel unpins what was
+ * pinned for it.
+ */
+bool vfio_cdev_detach_ioas(VFIODevice *vbasedev, Error **errp);
+
+/**
+ * vfio_cdev_get_info: set what VFIO_DEVICE_GET_INFO says of the device
+ */
+bool vfio_cdev_get_info(VFIODevice *vbasedev, Error **errp);
+
+/* cdev-hint.c: why the kernel said no, and what the user can do about it */
+
+/* @sysfsdev has no vfio-dev folder; sets *@errp */
+void vfio_cdev_explain_no_folder(const char *sysfsdev, Error **errp);
+
+/* The folder is there, but no character device; sets *@errp */
+void vfio_cdev_explain_no_cdev(const char *sysfsdev, Error **errp);
+
+/* @err is errno from opening @path; appends to *@errp */
+void vfio_cdev_hint_open(const char *path, int err, Error **errp);
+
+/*
+ * @err is errno from VFIO_DEVICE_BIND_IOMMUFD; adds the cause to *@errp, which
+ * QMP shows, and the cure to its hint, which a person sees.
+ */
+void vfio_cdev_explain_bind(const char *sysfsdev, int err, Error **errp);
+
+/* @err is errno from VFIO_DEVICE_ATTACH_IOMMUFD_PT; appends to *@errp */
+void vfio_cdev_hint_attach(int err, Error **errp);
+
+#endif /* HW_VFIO_CDEV_H */

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A VFIO device by way of its group: /dev/vfio/$GROUP
+ *
+ * pci, platform, ap and ccw find the group in the same way, from the
+ * iommu_group link in the device's sysfs folder.  The kernel's name of the
+ * device within its group is the name of that folder.
+ */
+#include "qemu/osdep.h"
+
+#include "hw/vfio/vfio-common.h"
+#include "qapi/error.h"
+
+static bool vfio_group_find(VFIODevice *vbasedev, int *groupid, Error **errp)
+{
+    g_autofree char *link = NULL;
+    char group_path[PATH_MAX];
+    ssize_t len;
+
+    if (!vbasedev->sysfsdev) {
+        error_setg(errp, "no host device: sysfsdev= is missing");
+        return false;
+    }
+
+    link = g_strdup_printf("%s/iommu_group", vbasedev->sysfsdev);
+    len = readlink(link, group_path, sizeof(group_path));
+    if (len <= 0 || len >= sizeof(group_path)) {
+        error_setg_errno(errp, len < 0 ? errno : ENAMETOOLONG,
+                         "no iommu_group found");
+        return false;
+    }
+    group_path[len] = 0;
+
+    if (sscanf(basename(group_path), "%d", groupid) != 1) {
+        error_setg_errno(errp, errno, "failed to read %s", group_path);
+        return false;
+    }
+
+    return true;
+}
+
+static bool vfio_group_has(VFIOGroup *group, const char *name)
+{
+    VFIODevice *vbasedev;
+
+    QLIST_FOREACH(vbasedev, &group->device_list, next) {
+        if (strcmp(vbasedev->name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool vfio_legacy_attach_device(VFIODevice *vbasedev, AddressSpace *as,
+                               Error **errp)
+{
+    g_autofree char *kernel_name = NULL;
+    VFIOGroup *group;
+    int groupid;
+
+    if (!vfio_group_find(vbasedev, &groupid, errp)) {
+        return false;
+    }
+
+    group = vfio_get_group(groupid, as, errp);
+    if (!group) {
+        return false;
+    }
+
+    if (vfio_group_has(group, vbasedev->name)) {
+        error_setg(errp, "device is already attached");
+        goto put_group;
+    }
+
+    kernel_name = g_path_get_basename(vbasedev->sysfsdev);
+    if (vfio_get_device(group, kernel_name, vbasedev, errp)) {
+        goto put_group;
+    }
+
+    return true;
+
+put_group:
+    vfio_put_group(group);
+    return false;
+}
+
+void vfio_legacy_detach_device(VFIODevice *vbasedev)
+{
+    VFIOGroup *group = vbasedev->group;
+
+    vfio_put_base_device(vbasedev);
+    vfio_put_group(group);
+}

@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The VFIO container of iommufd: an I/O address space (IOAS) of the kernel's
+ *
+ * There is one for each pair of a guest address space and an iommufd object.
+ * A device joins it by attaching; the first one brings the memory listener,
+ * and later ones find everything mapped.
+ *
+ * The first device attaches before anything is mapped: the kernel pins what
+ * is mapped while a device is attached call by call, but pins what was mapped
+ * before under one lock in one thread (Linux, drivers/iommu/iommufd/
+ * io_pagetable.c, iopt_table_add_domain()).
+ *
+ * When the last device leaves, its memory is not unmapped section by section:
+ * detaching it unpins, and destroying the IOAS forgets, all of it at once.
+ *
+ * Everything runs with the big lock held.
+ */
+#include "qemu/osdep.h"
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <linux/capability.h>
+
+#include "cdev.h"
+#include "hw/boards.h"
+#include "hw/mem/memory-device.h"
+#include "hw/vfio/kvm-device.h"
+#include "qapi/error.h"
+#include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "qemu/units.h"
+#include "sysemu/runstate.h"
+#include "trace.h"
+
+typedef struct VFIOIOMMUFDContainer {
+    VFIOContainer base;
+    IOMMUFDBackend *be;     /* connected */
+    uint32_t ioas_id;
+    bool pins;      /* a device here has page tables; mdevs have none */
+    bool leaving;   /* the last device has detached: nothing is mapped */
+    bool no_bars;   /* the kernel does not map BARs by their address */
+    bool no_bars_said;
+} VFIOIOMMUFDContainer;
+
+static VFIOIOMMUFDContainer *vfio_iommufd_container(VFIOContainer *base)
+{
+    return container_of(base, VFIOIOMMUFDContainer, base);
+}
+
+/* Maps */
+
+static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
+                                  ram_addr_t size, IOMMUTLBEntry *iotlb)
+{
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+
+    int ret;
+
+    if (container->leaving) {
+        return 0;
+    }
+
+    ret = iommufd_backend_unmap_dma(container->be, container->ioas_id, iova,
+                                    size);
+    errno = -ret;   /* the listener's messages say %m */
+    return ret;
+}
+
+/* A device alone has no peer, and its user nothing to know. */
+static void vfio_iommufd_say_no_bars(VFIOIOMMUFDContainer *container)
+{
+    VFIODevice *first = QLIST_FIRST(&container->base.device_list);
+
+    if (container->no_bars && !container->no_bars_said &&
+        first && QLIST_NEXT(first, container_next)) {
+        container->no_bars_said = true;
+        info_report("vfio: devices on iommufd object '%s' cannot reach each "
+                    "other's BARs (peer-to-peer DMA): this needs dma-buf, "
+                    "which is in Linux 6.19 and newer; DMA to memory is not "
+                    "affected", iommufd_backend_id(container->be));
+    }
+}
+
+static bool vfio_iommufd_is_bar(void *vaddr)
+{
+    ram_addr_t offset;
+    MemoryRegion *mr = memory_region_from_host(vaddr, &offset);
+
+    return mr && memory_region_is_ram_device(mr);
+}
+
+/*
+ * Mainline kernels answer EFAULT to a map of a BAR by its address, some
+ * vendors' kernels can do it.  So the first one decides for all.  It may come
+ * by a guest's IOMMU, which hands us addresses and not regions.
+ */
+static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
+                                ram_addr_t size, void *vaddr, bool readonly)
+{
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+    int ret = iommufd_backend_map_dma(container->be, container->ioas_id, iova,
+                                      size, vaddr, readonly);
+
+    if (ret == -EFAULT && vfio_iommufd_is_bar(vaddr)) {
+        container->no_bars = true;
+        vfio_iommufd_say_no_bars(container);
+        return 0;
+    }
+    return ret;
+}
+
+/*
+ * Where nothing is pinned the map would succeed, and make the attach of the
+ * first device that pins fail.  Devices without page tables reach no BARs.
+ */
+static int vfio_iommufd_dma_map_bar(VFIOContainer *base, hwaddr iova,
+                                    ram_addr_t size, void *vaddr,
+                                    bool readonly)
+{
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+
+    if (!container->pins || container->no_bars) {
+        return 0;
+    }
+    return vfio_iommufd_dma_map(base, iova, size, vaddr, readonly);
+}
+
+/* Errors */
+
+/* The kernel does not count what a process with CAP_IPC_LOCK locks. */
+static bool memlock_is_counted(void)
+{
+    struct __user_cap_header_struct header = {
+        .version = _LINUX_CAPABILITY_VERSION_3,
+    };
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+
+    return syscall(SYS_capget, &header, data) ||
+           !(data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective &
+             CAP_TO_MASK(CAP_IPC_LOCK));
+}
+
+static void vfio_iommufd_explain_enomem(Error **errp)
+{
+    uint64_t ram_mib = DIV_ROUND_UP(current_machine->ram_size +
+                                    get_plugged_memory_size(), MiB);
+    struct rlimit limit;
+
+    if (!memlock_is_counted() || getrlimit(RLIMIT_MEMLOCK, &limit) ||
+        limit.rlim_cur == RLIM_INFINITY) {
+        error_append_hint(errp, "The host is out of memory, or the control "
+                          "group's memory limit is reached.\n");
+        return;
+    }
+
+    error_prepend(errp, "the guest's %"PRIu64" MiB have to be locked, and "
+                  "RLIMIT_MEMLOCK is %"PRIu64" MiB: ", ram_mib,
+                  (uint64_t)limit.rlim_cur / MiB);
+    error_append_hint(errp, "Raise the limit: ulimit -l, LimitMEMLOCK= in a "
+                      "systemd unit, <hard_limit> in a libvirt\ndomain. What "
+                      "other processes of this user have locked counts as "
+                      "well.\n");
+}
+
+static void vfio_iommufd_explain_einval(VFIOIOMMUFDContainer *container,
+                                        Error **errp)
+{
+    g_autofree Range *ranges = NULL;
+    uint64_t alignment;
+    uint32_t i, num_ranges;
+
+    if (!iommufd_backend_iova_ranges(container->be, container->ioas_id,
+                                     &ranges, &num_ranges, &alignment, NULL)) {
+        return;
+    }
+
+    error_prepend(errp, "the host's IOMMU reserves a part of it or does not "
+                  "reach it: ");
+    /* A guest's IOMMU can ask for anything, as often as it likes. */
+    if (container->base.initialized) {
+        return;
+    }
+    error_append_hint(errp, "It can map:\n");
+    for (i = 0; i < num_ranges; i++) {
+        error_append_hint(errp, "  0x%"PRIx64" to 0x%"PRIx64"\n",
+                          range_lob(&ranges[i]), range_upb(&ranges[i]));
+    }
+}
+
+static void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova,
+                                   ram_addr_t size, void *vaddr, int ret,
+                                   Error **errp)
+{
+    ERRP_GUARD();
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+
+    error_setg(errp, "%s", strerror(-ret));
+    switch (-ret) {
+    case ENOMEM:
+        vfio_iommufd_explain_enomem(errp);
+        break;
+    case EINVAL:
+        vfio_iommufd_explain_einval(container, errp);
+        break;
+    }
+    error_prepend(errp, "iommufd object '%s': cannot map memory for DMA at "
+                  "IOVA 0x%"HWADDR_PRIx" to 0x%"HWADDR_PRIx": ",
+                  iommufd_backend_id(container->be), iova, iova + size - 1);
+}
+
+/*
+ * A device that reaches that memory now gets an error from the IOMMU, so the
+ * guest must not run on unawares.  Not stopped here and now: a change of the
+ * memory map is no place to wait for the processors.
+ */
+static void vfio_iommufd_map_failed(VFIOContainer *base, Error *err)
+{
+    error_report_err(err);
+    error_printf("The VM is stopped. Devices on iommufd object '%s' do not "
+                 "reach this memory, also after cont.\n",
+                 iommufd_backend_id(vfio_iommufd_container(base)->be));
+    qemu_system_vmstop_request_prepare();
+    qemu_system_vmstop_request(RUN_STATE_IO_ERROR);
+}
+
+/* A container's life */
+
+static VFIOIOMMUFDContainer *
+vfio_iommufd_find_container(VFIOAddressSpace *space, IOMMUFDBackend *be)
+{
+    VFIOContainer *base;
+
+    QLIST_FOREACH(base, &space->containers, next) {
+        if (base->ops == &vfio_iommufd_ops &&
+            vfio_iommufd_container(base)->be == be) {
+            return vfio_iommufd_container(base);
+        }
+    }
+    return NULL;
+}
+
+static VFIOIOMMUFDContainer *
+vfio_iommufd_get_container(AddressSpace *as, IOMMUFDBackend *be, Error **errp)
+{
+    VFIOAddressSpace *space = vfio_get_address_space(as);
+    VFIOIOMMUFDContainer *container = vfio_iommufd_find_container(space, be);
+    uint32_t ioas_id;
+
+    if (container) {
+        return container;
+    }
+
+    if (!iommufd_backend_alloc_ioas(be, &ioas_id, errp)) {
+        vfio_put_address_space(space);
+        return NULL;
+    }
+
+    container = g_new0(VFIOIOMMUFDContainer, 1);
+    container->be = be;
+    container->ioas_id = ioas_id;
+    vfio_container_init(&container->base, space, &vfio_iommufd_ops);
+    QLIST_INSERT_HEAD(&space->containers, &container->base, next);
+    return container;
+}
+
+/* Does nothing while the container has devices. */
+static void vfio_iommufd_put_container(VFIOIOMMUFDContainer *container)
+{
+    VFIOAddressSpace *space = container->base.space;
+    Error *err = NULL;
+
+    if (!QLIST_EMPTY(&container->base.device_list)) {
+        return;
+    }
+
+    vfio_container_destroy(&container->base);
+    if (!iommufd_backend_destroy_id(container->be, container->ioas_id, &err)) {
+        error_report_err(err);
+    }
+    g_free(container);
+    vfio_put_address_space(space);
+}
+
+/* The page size is known only once a device is attached. */
+static bool vfio_iommufd_learn_limits(VFIOIOMMUFDContainer *container,
+                                      Error **errp)
+{
+    g_autofree Range *ranges = NULL;
+    uint64_t alignment;
+    uint32_t num_ranges;
+
+    if (!iommufd_backend_iova_ranges(container->be, container->ioas_id,
+                                     &ranges, &num_ranges, &alignment, errp)) {
+        return false;
+    }
+
+    /*
+     * Any multiple of the smallest page can be mapped.  The window is all of
+     * 64 bits, as with type1: a guest's IOMMU spans holes of the host's, and
+     * the kernel refuses each map that is really out of range.
+     */
+    container->base.pgsizes = -MAX(alignment, qemu_real_host_page_size());
+    vfio_host_win_add(&container->base, 0, (hwaddr)-1,
+                      container->base.pgsizes);
+    return true;
+}
+
+static void vfio_iommufd_detach(VFIODevice *vbasedev)
+{
+    Error *err = NULL;
+
+    if (!vfio_cdev_detach_ioas(vbasedev, &err)) {
+        error_reportf_err(err, VFIO_MSG_PREFIX, vbasedev->name);
+    }
+}
+
+/* The device is not in the container's list, before as after. */
+static void vfio_iommufd_leave(VFIOIOMMUFDContainer *container,
+                               VFIODevice *vbasedev)
+{
+    bool last = QLIST_EMPTY(&container->base.device_list);
+
+    vfio_iommufd_detach(vbasedev);
+    if (last) {
+        container->leaving = true;
+        memory_listener_unregister(&container->base.listener);
+    }
+}
+
+static bool vfio_iommufd_join(VFIOIOMMUFDContainer *container,
+                              VFIODevice *vbasedev, Error **errp)
+{
+    bool first = QLIST_EMPTY(&container->base.device_list);
+    bool pins;
+
+    if (!vfio_cdev_attach_ioas(vbasedev, container->ioas_id, &pins, errp)) {
+        return false;
+    }
+    container->pins |= pins;
+
+    if (first && !vfio_iommufd_learn_limits(container, errp)) {
+        vfio_iommufd_detach(vbasedev);
+        return false;
+    }
+
+    if (first && !vfio_container_listen(&container->base, errp)) {
+        vfio_iommufd_leave(container, vbasedev);
+        return false;
+    }
+
+    return true;
+}
+
+/* A device's life: the steps of attaching, and of undoing them */
+
+/* KVM works without knowing the device, just not as well. */
+static void vfio_iommufd_add_to_kvm(VFIODevice *vbasedev)
+{
+    Error *err = NULL;
+
+    vbasedev->kvm_knows = vfio_kvm_device_add_fd(vbasedev->fd, vbasedev->name,
+                                                 &err);
+    if (err) {
+        warn_report_err(err);
+    }
+}
+
+static void vfio_iommufd_del_from_kvm(VFIODevice *vbasedev)
+{
+    Error *err = NULL;
+
+    if (vbasedev->kvm_knows &&
+        !vfio_kvm_device_del_fd(vbasedev->fd, vbasedev->name, &err)) {
+        warn_report_err(err);
+    }
+    vbasedev->kvm_knows = false;
+}
+
+/* Pinned pages must stay the guest's; see vfio_connect_container() on why. */
+static bool vfio_iommufd_keep_pages(VFIODevice *vbasedev, bool keep,
+                                    Error **errp)
+{
+    int ret;
+
+    if (vbasedev->ram_block_discard_allowed) {
+        return true;
+    }
+
+    ret = ram_block_uncoordinated_discard_disable(keep);
+    if (ret) {
+        error_setg_errno(errp, -ret, "Cannot set discarding of RAM broken");
+    }
+    return !ret;
+}
+
+static bool vfio_iommufd_is_attached(VFIODevice *vbasedev)
+{
+    VFIODevice *other;
+
+    QLIST_FOREACH(other, &vfio_device_list, global_next) {
+        if (g_str_equal(other->name, vbasedev->name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool vfio_iommufd_attach_device(VFIODevice *vbasedev, AddressSpace *as,
+                                       Error **errp)
+{
+    IOMMUFDBackend *be = vbasedev->iommufd;
+    VFIOIOMMUFDContainer *container;
+
+    if (vfio_iommufd_is_attached(vbasedev)) {
+        error_setg(errp, "device is already attached");
+        return false;
+    }
+
+    if (!iommufd_backend_connect(be, errp)) {
+        return false;
+    }
+
+    if (!vfio_cdev_open(vbasedev, errp)) {
+        goto disconnect;
+    }
+
+    vfio_iommufd_add_to_kvm(vbasedev);
+    if (!vfio_cdev_bind(vbasedev, be, errp)) {
+        goto close;
+    }
+
+    if (!vfio_cdev_get_info(vbasedev, errp) ||
+        !vfio_iommufd_keep_pages(vbasedev, true, errp)) {
+        goto close;
+    }
+
+    container = vfio_iommufd_get_container(as, be, errp);
+    if (!container) {
+        goto allow_discard;
+    }
+
+    if (!vfio_iommufd_join(container, vbasedev, errp)) {
+        goto put_container;
+    }
+
+    vbasedev->container = &container->base;
+    vfio_device_list_add(vbasedev, NULL);
+    vfio_reset_handler_get();
+    vfio_iommufd_say_no_bars(container);
+    return true;
+
+put_container:
+    vfio_iommufd_put_container(container);
+allow_discard:
+    vfio_iommufd_keep_pages(vbasedev, false, &error_abort);
+close:
+    vfio_iommufd_del_from_kvm(vbasedev);
+    vfio_cdev_close(vbasedev);
+disconnect:
+    iommufd_backend_disconnect(be);
+    return false;
+}
+
+static void vfio_iommufd_detach_device(VFIODevice *vbasedev)
+{
+    VFIOIOMMUFDContainer *container =
+        vfio_iommufd_container(vbasedev->container);
+    IOMMUFDBackend *be = container->be;
+
+    vfio_reset_handler_put();
+    vfio_device_list_remove(vbasedev);
+    vbasedev->container = NULL;
+
+    vfio_iommufd_leave(container, vbasedev);
+    vfio_iommufd_put_container(container);
+    vfio_iommufd_keep_pages(vbasedev, false, &error_abort);
+    vfio_iommufd_del_from_kvm(vbasedev);
+    vfio_cdev_close(vbasedev);
+    iommufd_backend_disconnect(be);
+}
+
+const VFIOContainerOps vfio_iommufd_ops = {
+    .attach_device = vfio_iommufd_attach_device,
+    .detach_device = vfio_iommufd_detach_device,
+    .dma_map = vfio_iommufd_dma_map,
+    .dma_map_bar = vfio_iommufd_dma_map_bar,
+    .dma_unmap = vfio_iommufd_dma_unmap,
+    .map_error = vfio_iommufd_map_error,
+    .map_failed = vfio_iommufd_map_failed,
+};

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * VFIO container: what a guest's address space has mapped for its devices
+ *
+ * A container belongs to one AddressSpace.  It listens to the changes of
+ * that address space, and asks its operations to make the host's IOMMU
+ * follow.  There are two sets of operations:
+ *
+ *   vfio_legacy_ops    /dev/vfio/vfio and groups (hw/vfio/common.c)
+ *   vfio_iommufd_ops   an IOAS of an iommufd object (hw/vfio/iommufd.c)
+ *
+ * Here stands what both share; nothing here knows a group, a descriptor or
+ * a type of IOMMU.
+ *
+ * Interval words: @iova and @size in bytes, "last" is inclusive, "end" is
+ * exclusive.  Everything is called with the big lock held.
+ */
+#ifndef HW_VFIO_VFIO_CONTAINER_H
+#define HW_VFIO_VFIO_CONTAINER_H
+
+#include "exec/memory.h"
+#include "qemu/queue.h"
+
+typedef struct VFIOAddressSpace VFIOAddressSpace;
+typedef struct VFIOContainer VFIOContainer;
+typedef struct VFIOContainerOps VFIOContainerOps;
+typedef struct VFIODevice VFIODevice;
+
+struct VFIOContainer {
+    const VFIOContainerOps *ops;
+    VFIOAddressSpace *space;
+    MemoryListener listener;
+    Error *error;       /* the listener's first one while !initialized */
+    bool initialized;   /* the listener has seen all memory once */
+    bool dirty_pages_supported;
+    uint64_t dirty_pgsizes;
+    uint64_t max_dirty_bitmap_size;
+    unsigned long pgsizes;  /* mask of what can be mapped, in bytes */
+    unsigned int dma_max_mappings;  /* 0: no limit */
+    QLIST_HEAD(, VFIODevice) device_list;
+    QLIST_HEAD(, VFIOGuestIOMMU) giommu_list;
+    QLIST_HEAD(, VFIOHostDMAWindow) hostwin_list;
+    QLIST_HEAD(, VFIORamDiscardListener) vrdl_list;
+    QLIST_ENTRY(VFIOContainer) next;
+};
+
+struct VFIOContainerOps {
+    /*
+     * Make @vbasedev usable for a guest whose DMA goes to @as: open it, give
+     * it a container, the existing one of @as where that is possible, and
+     * map what @as holds.  @vbasedev->name and ->sysfsdev are set.
+     *
+     * On success ->fd, ->container, ->flags, ->num_regions, ->num_irqs and
+     * ->reset_works are set, and the device is in vfio_device_list.  On
+     * failure nothing is left behind, and it can be tried again.
+     */
+    bool (*attach_device)(VFIODevice *vbasedev, AddressSpace *as,
+                          Error **errp);
+
+    /*
+     * Undo attach_device(), in reverse order.  What may still be mapped of
+     * the device's regions must be unmapped before.  Cannot fail: what the
+     * kernel refuses is reported, and the rest is undone.
+     */
+    void (*detach_device)(VFIODevice *vbasedev);
+
+    /*
+     * Let devices reach @size bytes at @vaddr under @iova, all multiples of
+     * the smallest page size.  -errno, because a RamDiscardListener has to
+     * return that; map_error() turns it into words.  On failure nothing of
+     * the range is mapped.
+     */
+    int (*dma_map)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
+                   void *vaddr, bool readonly);
+
+    /*
+     * The same for a BAR of another device (peer-to-peer).  Success means
+     * that nothing has to be said, whether it was mapped or not.  NULL where
+     * dma_map() does it.
+     */
+    int (*dma_map_bar)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
+                       void *vaddr, bool readonly);
+
+    /*
+     * Undo dma_map() for all of [@iova, @iova + @size - 1].  0 also when
+     * nothing is mapped there; holes are no error.  Cutting a map in two is
+     * not possible, and an error where the kernel tells.  @iotlb is set when
+     * a guest's IOMMU asks, for whom pages that are dirty must be recorded.
+     */
+    int (*dma_unmap)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
+                     IOMMUTLBEntry *iotlb);
+
+    /* Say in *@errp what @ret from dma_map() meant for that range. */
+    void (*map_error)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
+                      void *vaddr, int ret, Error **errp);
+
+    /*
+     * Memory that appeared while the VM runs could not be mapped.  NULL:
+     * QEMU ends.  @err is freed.
+     */
+    void (*map_failed)(VFIOContainer *container, Error *err);
+
+    /*
+     * Start or stop recording which pages devices write to.  NULL where the
+     * container never can.  A failure is reported by the callee: those who
+     * ask have nobody to tell.
+     */
+    void (*set_dirty_page_tracking)(VFIOContainer *container, bool start);
+
+    /*
+     * Add the pages written to in [@iova, @iova + @size - 1] to QEMU's own
+     * dirty bitmap, from @ram_addr on.  Only called while
+     * ->dirty_pages_supported.  0 or -errno; reported by the callee.
+     */
+    int (*query_dirty_bitmap)(VFIOContainer *container, uint64_t iova,
+                              uint64_t size, ram_addr_t ram_addr);
+
+    /*
+     * For IOMMUs whose windows follow the guest's (sPAPR): called before the
+     * first map of @section and after its last unmap.  NULL elsewhere.
+     */
+    bool (*add_window)(VFIOContainer *container, MemoryRegionSection *section,
+                       Error **errp);
+    void (*del_window)(VFIOContainer *container,
+                       MemoryRegionSection *section);
+};
+
+extern const VFIOContainerOps vfio_legacy_ops;
+extern const VFIOContainerOps vfio_iommufd_ops;
+
+/* The listener of every container */
+extern const MemoryListener vfio_memory_listener;
+
+/**
+ * vfio_container_init: fill in a container that is all zeroes
+ *
+ * It is not in the list of @space yet, and listens to nothing.
+ */
+void vfio_container_init(VFIOContainer *container, VFIOAddressSpace *space,
+                         const VFIOContainerOps *ops);
+
+/**
+ * vfio_container_destroy: undo vfio_container_init()
+ *
+ * Takes @container out of its address space's list.  The listener is
+ * unregistered, no device is left.  Does not free @container, which is part
+ * of a larger struct.
+ */
+void vfio_container_destroy(VFIOContainer *container);
+
+/**
+ * vfio_container_listen: map what the address space holds, then follow it
+ *
+ * The caller unregisters ->listener, after a failure too: it is the container
+ * that knows whether what was mapped until then goes with it.
+ */
+bool vfio_container_listen(VFIOContainer *container, Error **errp);
+
+/**
+ * vfio_host_win_add: allow IOVAs [@min_iova, @max_iova], both inclusive
+ *
+ * @iova_pgsizes: mask of page sizes in bytes
+ */
+void vfio_host_win_add(VFIOContainer *container, hwaddr min_iova,
+                       hwaddr max_iova, uint64_t iova_pgsizes);
+
+/**
+ * vfio_host_win_del: undo vfio_host_win_add(); -1 if there is no such window
+ */
+int vfio_host_win_del(VFIOContainer *container, hwaddr min_iova,
+                      hwaddr max_iova);
+
+/* The operations of @container's table, for the listener; see there. */
+int vfio_dma_map(VFIOContainer *container, hwaddr iova, ram_addr_t size,
+                 void *vaddr, bool readonly);
+int vfio_dma_map_section(VFIOContainer *container,
+                         MemoryRegionSection *section, hwaddr iova,
+                         ram_addr_t size, void *vaddr);
+int vfio_dma_unmap(VFIOContainer *container, hwaddr iova, ram_addr_t size,
+                   IOMMUTLBEntry *iotlb);
+void vfio_set_dirty_page_tracking(VFIOContainer *container, bool start);
+int vfio_get_dirty_bitmap(VFIOContainer *container, uint64_t iova,
+                          uint64_t size, ram_addr_t ram_addr);
+void vfio_container_map_failed(VFIOContainer *container, Error *err);
+bool vfio_container_add_window(VFIOContainer *container,
+                               MemoryRegionSection *section, Error **errp);
+void vfio_container_del_window(VFIOContainer *container,
+                               MemoryRegionSection *section);
+
+/*
+ * Address spaces that have containers.  vfio_put_address_space() frees
+ * @space when it has none left.
+ */
+VFIOAddressSpace *vfio_get_address_space(AddressSpace *as);
+void vfio_put_address_space(VFIOAddressSpace *space);
+
+#endif /* HW_VFIO_VFIO_CONTAINER_H */

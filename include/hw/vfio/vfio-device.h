@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * VFIO devices of every kind: their list, and the pair of functions by which
+ * vfio-pci, vfio-platform, vfio-ap and vfio-ccw get and give back a device
+ *
+ * Everything is called with the big lock held.
+ */
+#ifndef HW_VFIO_VFIO_DEVICE_H
+#define HW_VFIO_VFIO_DEVICE_H
+
+#include "exec/memory.h"
+#include "qemu/queue.h"
+
+typedef struct IOMMUFDBackend IOMMUFDBackend;
+typedef struct VFIODevice VFIODevice;
+
+/*
+ * All devices that are attached, in the order in which a reset takes them;
+ * linked by VFIODevice.global_next.
+ */
+typedef QLIST_HEAD(VFIODeviceList, VFIODevice) VFIODeviceList;
+extern VFIODeviceList vfio_device_list;
+
+/**
+ * vfio_device_attach: open the device that the user named, and give it memory
+ *
+ * @vbasedev: its ->name, ->sysfsdev, ->type, ->ops, ->dev and
+ *            ->ram_block_discard_allowed are set, and ->iommufd where the
+ *            user chose an iommufd object
+ * @as: where the guest's DMA goes.  The device shares the container of other
+ *      devices with the same @as (and the same object) where possible.
+ *
+ * On success ->fd and what VFIO_DEVICE_GET_INFO says are set.  On failure
+ * nothing is left behind, and it may be tried again.
+ */
+bool vfio_device_attach(VFIODevice *vbasedev, AddressSpace *as, Error **errp);
+
+/**
+ * vfio_device_detach: undo vfio_device_attach(); closes ->fd
+ *
+ * The caller has unmapped the device's regions.  Does nothing for a device
+ * that is not attached.
+ */
+void vfio_device_detach(VFIODevice *vbasedev);
+
+/* For attach_device() and detach_device() of a container's operations. */
+
+/**
+ * vfio_device_list_add: record that @vbasedev is attached to ->container
+ *
+ * @before: the device that a reset shall take next after it, NULL for the
+ *          one that was attached last
+ */
+void vfio_device_list_add(VFIODevice *vbasedev, VFIODevice *before);
+void vfio_device_list_remove(VFIODevice *vbasedev);
+
+/**
+ * vfio_reset_handler_get: make a reset of the guest reset the devices
+ *
+ * Whoever holds devices calls it before the first, and
+ * vfio_reset_handler_put() after the last.
+ */
+void vfio_reset_handler_get(void);
+void vfio_reset_handler_put(void);
+
+#endif /* HW_VFIO_VFIO_DEVICE_H */

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The iommufd object: QEMU's side of /dev/iommu
+ *
+ *   -object iommufd,id=ID[,fd=DESCRIPTOR]
+ *
+ * It holds one descriptor of /dev/iommu and wraps each ioctl on it.  It knows
+ * nothing of VFIO; whoever wants DMA for devices uses it.
+ *
+ * The contract of the ioctls is in the kernel's include/uapi/linux/iommufd.h.
+ * In what follows "IOAS" is an I/O address space of the kernel's, named by a
+ * 32-bit id that is valid in one iommufd only.  IOVAs and sizes are in bytes.
+ *
+ * All functions but iommufd_backend_map_dma() and
+ * iommufd_backend_unmap_dma() are called with the big lock held; these two
+ * may be called by any thread while the object is connected.
+ */
+#ifndef SYSEMU_IOMMUFD_H
+#define SYSEMU_IOMMUFD_H
+
+#include "exec/hwaddr.h"
+#include "hw/qdev-properties.h"
+#include "qemu/range.h"
+#include "qom/object.h"
+
+#define TYPE_IOMMUFD_BACKEND "iommufd"
+OBJECT_DECLARE_SIMPLE_TYPE(IOMMUFDBackend, IOMMUFD_BACKEND)
+
+struct IOMMUFDBackend {
+    Object parent;
+
+    /*
+     * -1 while there is none.  Our own is opened for the first user and
+     * closed after the last; one that was given with fd= stays.
+     */
+    int fd;
+    bool fd_given;
+    unsigned users;     /* while > 0 the object cannot be deleted */
+};
+
+/**
+ * iommufd_backend_id: the object's id, for messages
+ *
+ * Returns a string that lives as long as the object.
+ */
+const char *iommufd_backend_id(IOMMUFDBackend *be);
+
+/**
+ * iommufd_backend_connect: become a user of the object
+ *
+ * Opens /dev/iommu if @be has no descriptor yet.  On success ->fd and @be
+ * itself are valid until the matching iommufd_backend_disconnect().
+ */
+bool iommufd_backend_connect(IOMMUFDBackend *be, Error **errp);
+void iommufd_backend_disconnect(IOMMUFDBackend *be);
+
+/**
+ * iommufd_backend_alloc_ioas: make an empty I/O address space
+ *
+ * @ioas_id: set on success
+ */
+bool iommufd_backend_alloc_ioas(IOMMUFDBackend *be, uint32_t *ioas_id,
+                                Error **errp);
+
+/**
+ * iommufd_backend_destroy_id: destroy an object of the kernel's
+ *
+ * An IOAS goes with all that is mapped in it.  Fails while a device is
+ * attached to it (EBUSY).
+ */
+bool iommufd_backend_destroy_id(IOMMUFDBackend *be, uint32_t id, Error **errp);
+
+/**
+ * iommufd_backend_map_dma: map memory of this process at a fixed IOVA
+ *
+ * @iova, @size, @vaddr: multiples of the page size; nothing is mapped in
+ *                       [@iova, @iova + @size - 1] yet
+ * @readonly: devices may not write
+ *
+ * The memory is pinned if a device with page tables is attached to the IOAS; if
+ * none is, the kernel does not even look at it until the first comes.
+ *
+ * Returns 0 or -errno; the notable ones are EEXIST (overlap), EINVAL (an IOVA
+ * that the host reserves or cannot reach), EFAULT (@vaddr is not ordinary
+ * memory, for instance a BAR), ENOMEM (RLIMIT_MEMLOCK, or no memory).
+ */
+int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
+                            uint64_t size, void *vaddr, bool readonly);
+
+/**
+ * iommufd_backend_unmap_dma: remove the maps that lie within a range
+ *
+ * Each must lie in [@iova, @iova + @size - 1] as a whole.
+ *
+ * Returns 0 also when there was none: whoever asks wants the range empty, and
+ * guests' IOMMUs ask more often than they map.  A range that cuts a map in two
+ * cannot be told from that, since the kernel answers ENOENT to both; the map
+ * stays then.  Otherwise -errno.
+ */
+int iommufd_backend_unmap_dma(IOMMUFDBackend *be, uint32_t ioas_id,
+                              hwaddr iova, uint64_t size);
+
+/**
+ * iommufd_backend_iova_ranges: which IOVAs can be mapped at present
+ *
+ * It depends on the devices that are attached: host IOMMUs reserve ranges,
+ * and have an end.
+ *
+ * @ranges: set to an array of @num_ranges, in ascending order; g_free() it
+ * @alignment: set to the multiple, in bytes, that IOVAs have to be
+ */
+bool iommufd_backend_iova_ranges(IOMMUFDBackend *be, uint32_t ioas_id,
+                                 Range **ranges, uint32_t *num_ranges,
+                                 uint64_t *alignment, Error **errp);
+
+/*
+ * DEFINE_PROP_IOMMUFD: a device's property that names an iommufd object by
+ * its id, and holds a reference on it.  An id that names nothing is an error
+ * that says how to create the object.
+ */
+extern const struct PropertyInfo qdev_prop_iommufd;
+#define DEFINE_PROP_IOMMUFD(_name, _state, _field) \
+    DEFINE_PROP(_name, _state, _field, qdev_prop_iommufd, IOMMUFDBackend *)
+
+#endif /* SYSEMU_IOMMUFD_H */

@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QTest for the iommufd object: its life, without a device
+ *
+ * Needs no /dev/iommu, and says the same where there is one; what needs one
+ * skips without it.
+ */
+#include "qemu/osdep.h"
+
+#include <sys/socket.h>
+
+#include "qapi/qmp/qdict.h"
+#include "qapi/qmp/qlist.h"
+#include "vfio-rig.h"
+
+/* A number that is no descriptor of the test's, nor of QEMU's. */
+#define CLOSED_FD "987"
+
+/* A device that no machine has: the last function of the last bus */
+#define NO_DEVICE "0000:ff:1f.7"
+
+static QTestState *start(const char *options)
+{
+    return qtest_initf("-machine pc -nodefaults %s", options);
+}
+
+/* QMP's reply to @command; @json is qtest_qmp()'s. */
+static char *reply_error(QDict *reply)
+{
+    QDict *error = qdict_get_qdict(reply, "error");
+    char *text = error ? g_strdup(qdict_get_str(error, "desc")) : NULL;
+
+    if (error) {
+        g_test_message("refused: %s", text);
+    }
+    qobject_unref(reply);
+    return text;
+}
+
+static char *object_add(QTestState *qts, const char *id)
+{
+    return reply_error(qtest_qmp(qts, "{ 'execute': 'object-add', 'arguments':"
+                                 " { 'qom-type': 'iommufd', 'id': %s } }", id));
+}
+
+static char *object_add_fd(QTestState *qts, const char *id, const char *fd)
+{
+    return reply_error(qtest_qmp(qts, "{ 'execute': 'object-add', 'arguments':"
+                                 " { 'qom-type': 'iommufd', 'id': %s,"
+                                 "   'fd': %s } }", id, fd));
+}
+
+static char *object_del(QTestState *qts, const char *id)
+{
+    return reply_error(qtest_qmp(qts, "{ 'execute': 'object-del',"
+                                 " 'arguments': { 'id': %s } }", id));
+}
+
+/* Whether an entry of @list has @value for @key */
+static QDict *find_entry(QList *list, const char *key, const char *value)
+{
+    QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(list, entry) {
+        QDict *dict = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (!g_strcmp0(qdict_get_try_str(dict, key), value)) {
+            return dict;
+        }
+    }
+    return NULL;
+}
+
+static bool has_object(QTestState *qts, const char *id)
+{
+    QDict *reply = qtest_qmp(qts, "{ 'execute': 'qom-list',"
+                             " 'arguments': { 'path': '/objects' } }");
+    QDict *found = find_entry(qdict_get_qlist(reply, "return"), "name", id);
+    bool is_iommufd = found && g_str_equal(qdict_get_str(found, "type"),
+                                           "child<iommufd>");
+
+    qobject_unref(reply);
+    return is_iommufd;
+}
+
+static void check_has(const char *text, const char *word)
+{
+    if (!text || !strstr(text, word)) {
+        g_test_message("'%s' is not in: %s", word, text ?: "(nothing)");
+        g_test_fail();
+    }
+}
+
+/* What QEMU with @options says when it refuses to start; to be freed */
+static char *refusal_of(const char *options)
+{
+    char *text;
+    int status = vfio_rig_run_qemu(options, NULL, &text);
+
+    vfio_rig_check_refusal(status, text);
+    return text;
+}
+
+/* Life */
+
+static void test_command_line(void)
+{
+    QTestState *qts = start("-object iommufd,id=a -object iommufd,id=b");
+
+    g_assert_true(has_object(qts, "a"));
+    g_assert_true(has_object(qts, "b"));
+    qtest_quit(qts);
+}
+
+static void test_command_line_json(void)
+{
+    QTestState *qts =
+        start("-object '{\"qom-type\":\"iommufd\",\"id\":\"a\"}'");
+
+    g_assert_true(has_object(qts, "a"));
+    qtest_quit(qts);
+}
+
+static void test_qmp(void)
+{
+    QTestState *qts = start("");
+
+    for (int i = 0; i < 2; i++) {
+        g_assert_null(object_add(qts, "a"));
+        g_assert_true(has_object(qts, "a"));
+        g_assert_null(object_del(qts, "a"));
+        g_assert_false(has_object(qts, "a"));
+    }
+    qtest_quit(qts);
+}
+
+static void hmp_silent(QTestState *qts, const char *command)
+{
+    g_autofree char *output = qtest_hmp(qts, "%s", command);
+
+    g_assert_cmpstr(output, ==, "");
+}
+
+static void test_hmp(void)
+{
+    QTestState *qts = start("");
+
+    for (int i = 0; i < 2; i++) {
+        hmp_silent(qts, "object_add iommufd,id=a");
+        g_assert_true(has_object(qts, "a"));
+        hmp_silent(qts, "object_del a");
+        g_assert_false(has_object(qts, "a"));
+    }
+    qtest_quit(qts);
+}
+
+static void test_duplicate_id(void)
+{
+    g_autofree char *text =
+        refusal_of("-machine none -object iommufd,id=twice"
+                   " -object iommufd,id=twice");
+    QTestState *qts = start("-object iommufd,id=a");
+    g_autofree char *error = object_add(qts, "a");
+
+    check_has(text, "twice");
+    check_has(error, "'a'");
+    g_assert_true(has_object(qts, "a"));
+    qtest_quit(qts);
+}
+
+static void test_unknown_property(void)
+{
+    g_autofree char *text =
+        refusal_of("-machine none -object iommufd,id=a,colour=1");
+
+    check_has(text, "colour");
+}
+
+/* A device that is refused keeps nothing of its object. */
+static void test_refused_device(void)
+{
+    QTestState *qts = start("-object iommufd,id=a");
+    g_autofree char *error = reply_error(
+        qtest_qmp(qts, "{ 'execute': 'device_add', 'arguments':"
+                  " { 'driver': 'vfio-pci', 'id': 'dev0',"
+                  "   'host': '" NO_DEVICE "', 'iommufd': 'a' } }"));
+
+    check_has(error, NO_DEVICE);
+    g_assert_null(object_del(qts, "a"));
+    qtest_quit(qts);
+}
+
+/* Introspection */
+
+static void test_qom_list_types(void)
+{
+    QTestState *qts = start("");
+    QDict *reply = qtest_qmp(qts, "{ 'execute': 'qom-list-types', 'arguments':"
+                             " { 'implements': 'user-creatable' } }");
+
+    g_assert_nonnull(find_entry(qdict_get_qlist(reply, "return"), "name",
+                                "iommufd"));
+    qobject_unref(reply);
+    qtest_quit(qts);
+}
+
+static void test_device_list_properties(void)
+{
+    QTestState *qts = start("");
+    QDict *reply = qtest_qmp(qts, "{ 'execute': 'device-list-properties',"
+                             " 'arguments': { 'typename': 'vfio-pci' } }");
+    QDict *property = find_entry(qdict_get_qlist(reply, "return"), "name",
+                                 "iommufd");
+
+    g_assert_nonnull(property);
+    g_assert_cmpstr(qdict_get_str(property, "type"), ==, "link<iommufd>");
+    qobject_unref(reply);
+    qtest_quit(qts);
+}
+
+/* object-add's argument -> its variant for iommufd -> that one's members */
+static void test_qmp_schema(void)
+{
+    QTestState *qts = start("");
+    QDict *reply = qtest_qmp(qts, "{ 'execute': 'query-qmp-schema' }");
+    QList *schema = qdict_get_qlist(reply, "return");
+    QDict *command, *argument, *variant, *properties;
+
+    command = find_entry(schema, "name", "object-add");
+    g_assert_nonnull(command);
+    argument = find_entry(schema, "name", qdict_get_str(command, "arg-type"));
+    variant = find_entry(qdict_get_qlist(argument, "variants"), "case",
+                         "iommufd");
+    g_assert_nonnull(variant);
+
+    properties = find_entry(schema, "name", qdict_get_str(variant, "type"));
+    g_assert_nonnull(find_entry(qdict_get_qlist(properties, "members"), "name",
+                                "fd"));
+    qobject_unref(reply);
+    qtest_quit(qts);
+}
+
+static void check_help(const char *options, const char *line)
+{
+    g_autofree char *output = NULL;
+
+    g_assert_cmpint(vfio_rig_run_qemu(options, &output, NULL), ==, 0);
+    check_has(output, line);
+}
+
+static void test_help(void)
+{
+    check_help("-object help", "\n  iommufd\n");
+    check_help("-object iommufd,help", "  fd=");
+    check_help("-device vfio-pci,help", "  iommufd=");
+}
+
+/* Descriptors */
+
+typedef struct Descriptor {
+    const char *name;
+    const char *path;
+    int (*make)(void);      /* where there is no path */
+} Descriptor;
+
+static int make_pipe(void)
+{
+    int fds[2];
+
+    g_assert_cmpint(pipe(fds), ==, 0);
+    close(fds[1]);
+    return fds[0];
+}
+
+static int make_socket(void)
+{
+    return socket(AF_UNIX, SOCK_STREAM, 0);
+}
+
+static const Descriptor foreign[] = {
+    { "null", .path = "/dev/null" },
+    { "kvm", .path = "/dev/kvm" },
+    { "vfio", .path = "/dev/vfio/vfio" },
+    { "pipe", .make = make_pipe },
+    { "socket", .make = make_socket },
+};
+
+static const Descriptor iommu = { "iommu", .path = "/dev/iommu" };
+
+/* -1 where the host has no such thing */
+static int open_or_skip(const Descriptor *descriptor)
+{
+    int fd = descriptor->path ? open(descriptor->path, O_RDWR)
+                              : descriptor->make();
+
+    if (fd < 0) {
+        g_autofree char *reason = g_strdup_printf("%s: %s", descriptor->path,
+                                                  g_strerror(errno));
+
+        g_test_skip(reason);
+    }
+    return fd;
+}
+
+static void getfd(QTestState *qts, int fd, const char *name)
+{
+    g_assert_null(reply_error(
+        qtest_qmp_fds(qts, &fd, 1, "{ 'execute': 'getfd',"
+                      " 'arguments': { 'fdname': %s } }", name)));
+}
+
+/* By its number at start, and by its name afterwards */
+static void test_foreign_descriptor(const void *descriptor)
+{
+    int fd = open_or_skip(descriptor);
+    g_autofree char *options = g_strdup_printf("-machine none"
+                                               " -object iommufd,id=a,fd=%d",
+                                               fd);
+    g_autofree char *text = NULL;
+    g_autofree char *error = NULL;
+    QTestState *qts;
+
+    if (fd < 0) {
+        return;
+    }
+
+    text = refusal_of(options);
+    check_has(text, "not an iommufd");
+
+    qts = start("");
+    getfd(qts, fd, "passed");
+    error = object_add_fd(qts, "a", "passed");
+    check_has(error, "not an iommufd");
+    check_has(error, "passed");
+    g_assert_false(has_object(qts, "a"));
+    g_assert_null(object_add(qts, "a"));
+    qtest_quit(qts);
+    close(fd);
+}
+
+static void test_closed_descriptor(void)
+{
+    g_autofree char *text =
+        refusal_of("-machine none -object iommufd,id=a,fd=" CLOSED_FD);
+    QTestState *qts = start("");
+    g_autofree char *error = object_add_fd(qts, "a", CLOSED_FD);
+
+    check_has(text, CLOSED_FD);
+    check_has(text, "Bad file descriptor");
+    check_has(error, CLOSED_FD);
+    g_assert_false(has_object(qts, "a"));
+    qtest_quit(qts);
+}
+
+static void test_unknown_descriptor(void)
+{
+    g_autofree char *text =
+        refusal_of("-machine none -object iommufd,id=a,fd=nobody");
+    QTestState *qts = start("");
+    g_autofree char *error = object_add_fd(qts, "a", "nobody");
+
+    check_has(text, "nobody");
+    check_has(error, "nobody");
+    g_assert_false(has_object(qts, "a"));
+    qtest_quit(qts);
+}
+
+static void test_iommu_by_number(void)
+{
+    int fd = open_or_skip(&iommu);
+    g_autofree char *options = g_strdup_printf("-object iommufd,id=a,fd=%d",
+                                               fd);
+    QTestState *qts;
+
+    if (fd < 0) {
+        return;
+    }
+
+    qts = start(options);
+    g_assert_true(has_object(qts, "a"));
+    qtest_quit(qts);
+    close(fd);
+}
+
+/* The name is used up, the descriptor is the object's. */
+static void test_iommu_by_name(void)
+{
+    int fd = open_or_skip(&iommu);
+    g_autofree char *error = NULL;
+    QTestState *qts;
+
+    if (fd < 0) {
+        return;
+    }
+
+    qts = start("");
+    getfd(qts, fd, "iommu");
+    close(fd);
+    g_assert_null(object_add_fd(qts, "a", "iommu"));
+    g_assert_true(has_object(qts, "a"));
+
+    error = object_add_fd(qts, "b", "iommu");
+    check_has(error, "iommu");
+    g_assert_null(object_del(qts, "a"));
+    qtest_quit(qts);
+}
+
+static void add_descriptors(void)
+{
+    for (int i = 0; i < ARRAY_SIZE(foreign); i++) {
+        g_autofree char *path =
+            g_strdup_printf("/iommufd/fd/foreign-refused/%s", foreign[i].name);
+
+        qtest_add_data_func(path, &foreign[i], test_foreign_descriptor);
+    }
+    qtest_add_func("/iommufd/fd/closed-refused", test_closed_descriptor);
+    qtest_add_func("/iommufd/fd/unknown-refused", test_unknown_descriptor);
+    qtest_add_func("/iommufd/fd/iommu-by-number", test_iommu_by_number);
+    qtest_add_func("/iommufd/fd/iommu-by-name", test_iommu_by_name);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    qtest_add_func("/iommufd/life/command-line", test_command_line);
+    qtest_add_func("/iommufd/life/command-line-json", test_command_line_json);
+    qtest_add_func("/iommufd/life/qmp", test_qmp);
+    qtest_add_func("/iommufd/life/hmp", test_hmp);
+    qtest_add_func("/iommufd/life/duplicate-id-refused", test_duplicate_id);
+    qtest_add_func("/iommufd/life/unknown-property-refused",
+                   test_unknown_property);
+    qtest_add_func("/iommufd/life/refused-device-keeps-nothing",
+                   test_refused_device);
+
+    qtest_add_func("/iommufd/shown/qom-list-types", test_qom_list_types);
+    qtest_add_func("/iommufd/shown/device-list-properties",
+                   test_device_list_properties);
+    qtest_add_func("/iommufd/shown/qmp-schema", test_qmp_schema);
+    qtest_add_func("/iommufd/shown/help", test_help);
+    add_descriptors();
+
+    return g_test_run();
+}

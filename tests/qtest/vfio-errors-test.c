@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QTest for VFIO: what cannot work says why, and leaves QEMU as it was
+ *
+ * Each cause is tried twice: with -device, where QEMU ends with status 1 and
+ * one message; and with device_add, where the machine goes on unchanged and
+ * the same device works once the cause is gone.
+ */
+#include "qemu/osdep.h"
+
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <linux/capability.h>
+#include <glib/gstdio.h>
+
+#include "hw/vfio/vfio-abi.h"
+#include "vfio-edu.h"
+
+#define SLOT 4
+
+#define UNSAFE_INTERRUPTS \
+    "/sys/module/iommufd/parameters/allow_unsafe_interrupts"
+
+typedef struct Cause {
+    const char *name;
+
+    /* What the message has; empty: not in this mode, or no hint */
+    const char *legacy[3];
+    const char *iommufd[3];
+    const char *hint;           /* shown at start only, QMP has no hints */
+
+    const char *kernel;         /* VFIO_TEST_KERNEL, "plain" by default */
+    const char *victim;         /* device of the rig, EDU0 by default */
+    const char *device;         /* for -device, instead of the victim */
+    const char *iommufd_id;     /* instead of VFIO_RIG_IOMMUFD */
+
+    /*
+     * To make the cause, and to remove it.  Where the cause is what the user
+     * wrote, it is gone when they write the victim's vfio_rig_device().
+     */
+    void (*make)(const char *victim);
+    void (*unmake)(const char *victim, VFIOMachine *m);
+} Cause;
+
+static void hide_iommu(const char *victim);
+static void show_iommu(const char *victim, VFIOMachine *m);
+static void deny_iommu(const char *victim);
+static void allow_iommu(const char *victim, VFIOMachine *m);
+static void hide_cdev(const char *victim);
+static void show_cdev(const char *victim, VFIOMachine *m);
+static void deny_cdev(const char *victim);
+static void allow_cdev(const char *victim, VFIOMachine *m);
+static void unbind(const char *victim);
+static void give_to_nvme(const char *victim);
+static void give_to_vfio(const char *victim, VFIOMachine *m);
+static void hold_group(const char *victim);
+static void bind_to_iommufd(const char *victim);
+static void let_go(const char *victim, VFIOMachine *m);
+static void forbid_unsafe_interrupts(const char *victim);
+static void allow_unsafe_interrupts(const char *victim, VFIOMachine *m);
+static void create_absent(const char *victim, VFIOMachine *m);
+
+static const Cause causes[] = {
+    {
+        .name = "object-absent",
+        .iommufd = { "iommufd=absent", "no object" },
+        .hint = "-object iommufd,id=absent",
+        .iommufd_id = "absent",
+        .unmake = create_absent,
+    }, {
+        .name = "object-of-another-type",
+        .iommufd = { "iommufd=other", "rng-builtin" },
+        .iommufd_id = "other",
+    }, {
+        .name = "iommu-missing",
+        .iommufd = { VFIO_RIG_IOMMUFD, "/dev/iommu", "No such file" },
+        .hint = "CONFIG_IOMMUFD",
+        .make = hide_iommu,
+        .unmake = show_iommu,
+    }, {
+        .name = "iommu-denied",
+        .iommufd = { VFIO_RIG_IOMMUFD, "/dev/iommu", "Permission denied" },
+        .hint = "fd=",
+        .make = deny_iommu,
+        .unmake = allow_iommu,
+    }, {
+        .name = "no-such-device",
+        .legacy = { "0000:ff:1f.7", "no such host device" },
+        .iommufd = { "0000:ff:1f.7", "no such host device" },
+        .device = "vfio-pci,host=0000:ff:1f.7",
+    }, {
+        .name = "no-driver",
+        .legacy = { "/dev/vfio/", "No such file" },
+        .iommufd = { "not bound", "VFIO driver" },
+        .hint = "driver_override",
+        .make = unbind,
+        .unmake = give_to_vfio,
+    }, {
+        .name = "another-driver",
+        .victim = "NVME0",
+        .legacy = { "/dev/vfio/", "No such file" },
+        .iommufd = { "'nvme'", "VFIO driver" },
+        .hint = "driver_override",
+        .make = give_to_nvme,
+        .unmake = give_to_vfio,
+    }, {
+        .name = "cdev-missing",
+        .iommufd = { "/dev/vfio/devices/vfio", "No such file" },
+        .hint = "/dev",
+        .make = hide_cdev,
+        .unmake = show_cdev,
+    }, {
+        .name = "cdev-denied",
+        .iommufd = { "/dev/vfio/devices/vfio", "Permission denied" },
+        .hint = "access to /dev/vfio/devices/vfio",
+        .make = deny_cdev,
+        .unmake = allow_cdev,
+    }, {
+        .name = "group-held",
+        .legacy = { "/dev/vfio/", "busy" },
+        .iommufd = { "bind", VFIO_RIG_IOMMUFD, "group is open" },
+        .hint = "at a time",
+        .make = hold_group,
+        .unmake = let_go,
+    }, {
+        .name = "bound-already",
+        .iommufd = { "bind", VFIO_RIG_IOMMUFD, "bound already" },
+        .hint = "another process",
+        .make = bind_to_iommufd,
+        .unmake = let_go,
+    }, {
+        .name = "kernel-without-cdev",
+        .kernel = "nocdev",
+        .iommufd = { "character device" },
+        .hint = "VFIO_DEVICE_CDEV",
+    }, {
+        .name = "no-interrupt-remapping",
+        .kernel = "noremap",
+        .iommufd = { "bind", "interrupt remapping", "allow_unsafe_interrupts" },
+        .hint = "iommufd.allow_unsafe_interrupts=1",
+        .make = forbid_unsafe_interrupts,
+        .unmake = allow_unsafe_interrupts,
+    },
+};
+
+/* Descriptors that this program holds, so that QEMU cannot have the device */
+static int held[2] = { -1, -1 };
+
+static int open_or_fail(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    if (fd < 0) {
+        g_error("%s: %s", path, g_strerror(errno));
+    }
+    return fd;
+}
+
+static void hold_group(const char *victim)
+{
+    g_autofree char *node = vfio_rig_group_node(victim);
+
+    held[0] = open_or_fail(node);
+}
+
+static void bind_to_iommufd(const char *victim)
+{
+    g_autofree char *node = vfio_rig_cdev_node(victim);
+    struct vfio_device_bind_iommufd bind = {
+        .argsz = sizeof(bind),
+    };
+
+    held[0] = open_or_fail("/dev/iommu");
+    held[1] = open_or_fail(node);
+    bind.iommufd = held[0];
+    g_assert_cmpint(ioctl(held[1], VFIO_DEVICE_BIND_IOMMUFD, &bind), ==, 0);
+}
+
+static void let_go(const char *victim, VFIOMachine *m)
+{
+    for (int i = 0; i < ARRAY_SIZE(held); i++) {
+        if (held[i] >= 0) {
+            close(held[i]);
+            held[i] = -1;
+        }
+    }
+}
+
+/* Nodes */
+
+static void move(const char *path, const char *suffix, const char *to_suffix)
+{
+    g_autofree char *from = g_strconcat(path, suffix, NULL);
+    g_autofree char *to = g_strconcat(path, to_suffix, NULL);
+
+    g_assert_cmpint(g_rename(from, to), ==, 0);
+}
+
+static void hide_iommu(const char *victim)
+{
+    move("/dev/iommu", "", "-hidden");
+}
+
+static void show_iommu(const char *victim, VFIOMachine *m)
+{
+    move("/dev/iommu", "-hidden", "");
+}
+
+static void deny_iommu(const char *victim)
+{
+    g_assert_cmpint(g_chmod("/dev/iommu", 0), ==, 0);
+}
+
+static void allow_iommu(const char *victim, VFIOMachine *m)
+{
+    g_assert_cmpint(g_chmod("/dev/iommu", 0660), ==, 0);
+}
+
+static void hide_cdev(const char *victim)
+{
+    g_autofree char *node = vfio_rig_cdev_node(victim);
+
+    move(node, "", "-hidden");
+}
+
+static void show_cdev(const char *victim, VFIOMachine *m)
+{
+    g_autofree char *node = vfio_rig_cdev_node(victim);
+
+    move(node, "-hidden", "");
+}
+
+static void deny_cdev(const char *victim)
+{
+    g_autofree char *node = vfio_rig_cdev_node(victim);
+
+    g_assert_cmpint(g_chmod(node, 0), ==, 0);
+}
+
+static void allow_cdev(const char *victim, VFIOMachine *m)
+{
+    g_autofree char *node = vfio_rig_cdev_node(victim);
+
+    g_assert_cmpint(g_chmod(node, 0600), ==, 0);
+}
+
+/* What sysfs is told */
+
+static void write_file(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0 || write(fd, text, strlen(text)) != strlen(text)) {
+        g_error("writing '%s' to %s: %s", text, path, g_strerror(errno));
+    }
+    close(fd);
+}
+
+static void unbind(const char *victim)
+{
+    g_autofree char *file = vfio_rig_sysfs(victim, "driver/unbind");
+
+    if (g_file_test(file, G_FILE_TEST_EXISTS)) {
+        write_file(file, vfio_rig_address(victim));
+    }
+}
+
+static void give_to(const char *victim, const char *driver)
+{
+    g_autofree char *override = vfio_rig_sysfs(victim, "driver_override");
+
+    unbind(victim);
+    write_file(override, driver);
+    write_file("/sys/bus/pci/drivers_probe", vfio_rig_address(victim));
+}
+
+static void give_to_nvme(const char *victim)
+{
+    give_to(victim, "nvme");
+}
+
+static void give_to_vfio(const char *victim, VFIOMachine *m)
+{
+    give_to(victim, "vfio-pci");
+}
+
+static void forbid_unsafe_interrupts(const char *victim)
+{
+    write_file(UNSAFE_INTERRUPTS, "0");
+}
+
+static void allow_unsafe_interrupts(const char *victim, VFIOMachine *m)
+{
+    write_file(UNSAFE_INTERRUPTS, "1");
+}
+
+static void create_absent(const char *victim, VFIOMachine *m)
+{
+    if (m) {
+        g_assert_null(vfio_machine_qmp_error(m, "object-add",
+                                             "qom-type=iommufd,id=absent"));
+    }
+}
+
+/* The two tries */
+
+static const char *victim_of(const Cause *cause)
+{
+    return cause->victim ?: "EDU0";
+}
+
+static const char *const *words_of(const Cause *cause)
+{
+    return vfio_rig_iommufd() ? cause->iommufd : cause->legacy;
+}
+
+/* The device which cannot work, as -device and device_add take it */
+static char *bad_device(const Cause *cause)
+{
+    g_autofree char *device =
+        cause->device ? g_strdup(cause->device)
+                      : g_strdup_printf("vfio-pci,host=%s",
+                                        vfio_rig_address(victim_of(cause)));
+
+    return g_strdup_printf("%s%s%s,id=victim,addr=%d", device,
+                           vfio_rig_iommufd() ? ",iommufd=" : "",
+                           vfio_rig_iommufd() ?
+                           cause->iommufd_id ?: VFIO_RIG_IOMMUFD : "", SLOT);
+}
+
+/* A device which works as soon as the cause is gone */
+static char *good_device(const Cause *cause)
+{
+    if (cause->unmake) {
+        return bad_device(cause);
+    }
+    if (cause->kernel) {
+        /* For what the kernel will never have there is the group. */
+        return g_strdup_printf("vfio-pci,host=%s,id=victim,addr=%d",
+                               vfio_rig_address(victim_of(cause)), SLOT);
+    }
+    return g_strdup_printf("%s,id=victim,addr=%d",
+                           vfio_rig_device(victim_of(cause)), SLOT);
+}
+
+static void make(const Cause *cause)
+{
+    if (cause->make) {
+        cause->make(victim_of(cause));
+    }
+}
+
+static void unmake(const Cause *cause, VFIOMachine *m)
+{
+    if (cause->unmake) {
+        cause->unmake(victim_of(cause), m);
+    }
+}
+
+static void check_text_has(const char *text, const char *word)
+{
+    if (!strstr(text, word)) {
+        g_test_message("'%s' is not in: %s", word, text);
+        g_test_fail();
+    }
+}
+
+static void check_message(const Cause *cause, const char *text)
+{
+    for (int i = 0; i < 3 && words_of(cause)[i]; i++) {
+        check_text_has(text, words_of(cause)[i]);
+    }
+
+    /* Where the message is about the device, it says which one. */
+    if (!cause->device && !cause->iommufd_id) {
+        check_text_has(text, vfio_rig_address(victim_of(cause)));
+    }
+}
+
+static void test_at_start(const void *data)
+{
+    const Cause *cause = data;
+    g_autofree char *device = bad_device(cause);
+    g_autofree char *options =
+        g_strdup_printf("-machine pc -nodefaults -object rng-builtin,id=other "
+                        "%s -device %s", vfio_rig_iommufd() ?
+                        "-object iommufd,id=" VFIO_RIG_IOMMUFD : "", device);
+    g_autofree char *text = NULL;
+    int status;
+
+    make(cause);
+    status = vfio_rig_run_qemu(options, NULL, &text);
+    unmake(cause, NULL);
+
+    vfio_rig_check_refusal(status, text);
+    check_message(cause, text);
+    if (vfio_rig_iommufd() && cause->hint) {
+        check_text_has(text, cause->hint);
+    }
+}
+
+static bool state_is(VFIOMachine *m, const char *state)
+{
+    g_autofree char *now = vfio_machine_state(m);
+
+    return g_str_equal(now, state);
+}
+
+/*
+ * The machine's state when it is @state again, or after a while.  Some of
+ * what an attempt leaves goes only in the next RCU callback.
+ */
+static char *settle(VFIOMachine *m, const char *state)
+{
+    vfio_rig_wait(state_is(m, state));
+    return vfio_machine_state(m);
+}
+
+static void check_device_works(const Cause *cause, VFIOMachine *m)
+{
+    VFIOEdu *edu;
+
+    if (g_str_has_prefix(victim_of(cause), "EDU")) {
+        edu = vfio_edu_new(m, SLOT);
+        vfio_edu_check_copy(edu, 0x100000, 0x200000, 256);
+        vfio_edu_free(edu);
+    }
+}
+
+/* The second refusal is that of a machine which the first left as it was. */
+static void test_by_device_add(const void *data)
+{
+    const Cause *cause = data;
+    VFIOMachine *m = vfio_machine_start("-object rng-builtin,id=other");
+    g_autofree char *bad = bad_device(cause);
+    g_autofree char *good = good_device(cause);
+    g_autofree char *before = vfio_machine_state(m);
+    g_autofree char *first = NULL;
+    g_autofree char *second = NULL;
+    g_autofree char *after = NULL;
+
+    make(cause);
+    first = vfio_machine_device_add(m, bad);
+    second = vfio_machine_device_add(m, bad);
+    after = settle(m, before);
+    unmake(cause, m);
+
+    g_assert_nonnull(first);
+    g_assert_cmpstr(second, ==, first);
+    check_message(cause, first);
+    g_assert_cmpstr(after, ==, before);
+
+    g_assert_null(vfio_machine_device_add(m, good));
+    check_device_works(cause, m);
+    vfio_machine_stop(m);
+}
+
+static void add_cause(const Cause *cause)
+{
+    g_autofree char *at_start = g_strconcat(cause->name, "/at-start", NULL);
+    g_autofree char *by_device_add = g_strconcat(cause->name, "/by-device-add",
+                                                 NULL);
+
+    if (vfio_rig_kernel_is(cause->kernel ?: "plain") && words_of(cause)[0]) {
+        vfio_rig_add_data(at_start, VFIO_RIG_BOTH, test_at_start, cause);
+        vfio_rig_add_data(by_device_add, VFIO_RIG_BOTH, test_by_device_add,
+                          cause);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    vfio_rig_init(&argc, &argv, "errors");
+
+    /* For the QEMUs that are run: to root, too, a mode of 0 means no. */
+    prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE);
+
+    for (int i = 0; i < ARRAY_SIZE(causes); i++) {
+        add_cause(&causes[i]);
+    }
+
+    return g_test_run();
+}

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * VFIO tests in the rig: what the rig offers, and a QEMU that uses it
+ */
+#include "qemu/osdep.h"
+
+#include <glib/gstdio.h>
+
+#include "hw/pci/pci_regs.h"
+#include "libqos/pci-pc.h"
+#include "qapi/qmp/qdict.h"
+#include "qapi/qmp/qlist.h"
+#include "qemu/bswap.h"
+#include "qemu/cutils.h"
+#include "vfio-rig.h"
+
+/* After so many seconds a QEMU that should have refused to start is ended. */
+#define REFUSAL_TIMEOUT 60
+
+static const char *rig_program;
+
+static const char *rig_mode(void)
+{
+    const char *mode = g_getenv("VFIO_TEST_MODE");
+
+    g_assert(!mode || g_str_equal(mode, "legacy") ||
+             g_str_equal(mode, "iommufd"));
+    return mode;
+}
+
+bool vfio_rig_iommufd(void)
+{
+    return g_strcmp0(rig_mode(), "iommufd") == 0;
+}
+
+bool vfio_rig_kernel_is(const char *kernel)
+{
+    return g_str_equal(g_getenv("VFIO_TEST_KERNEL") ?: "plain", kernel);
+}
+
+static void skip_outside_rig(void)
+{
+    g_test_skip("VFIO_TEST_MODE is not set: this needs the rig's devices");
+}
+
+void vfio_rig_init(int *argc, char ***argv, const char *program)
+{
+    g_test_init(argc, argv, NULL);
+    rig_program = program;
+
+    if (!rig_mode()) {
+        g_autofree char *path = g_strdup_printf("/vfio/%s", program);
+
+        qtest_add_func(path, skip_outside_rig);
+    }
+}
+
+/* The path of a test, NULL where the rig's mode does not have it. */
+static char *rig_path(const char *name, VFIORigModes modes)
+{
+    if (!rig_mode() ||
+        modes == (vfio_rig_iommufd() ? VFIO_RIG_LEGACY_ONLY
+                                     : VFIO_RIG_IOMMUFD_ONLY)) {
+        return NULL;
+    }
+    return g_strdup_printf("/vfio/%s/%s/%s", rig_program, rig_mode(), name);
+}
+
+void vfio_rig_add(const char *name, VFIORigModes modes, void (*fn)(void))
+{
+    g_autofree char *path = rig_path(name, modes);
+
+    if (path) {
+        qtest_add_func(path, fn);
+    }
+}
+
+void vfio_rig_add_data(const char *name, VFIORigModes modes,
+                       void (*fn)(const void *data), const void *data)
+{
+    g_autofree char *path = rig_path(name, modes);
+
+    if (path) {
+        qtest_add_data_func(path, data, fn);
+    }
+}
+
+/* Devices of the rig */
+
+const char *vfio_rig_address(const char *name)
+{
+    g_autofree char *variable = g_strdup_printf("VFIO_TEST_%s", name);
+    const char *address = g_getenv(variable);
+
+    if (!address) {
+        g_error("%s is not set", variable);
+    }
+    return address;
+}
+
+const char *vfio_rig_device(const char *name)
+{
+    g_autofree char *device =
+        g_strdup_printf("vfio-pci,host=%s%s", vfio_rig_address(name),
+                        vfio_rig_iommufd() ? ",iommufd=" VFIO_RIG_IOMMUFD : "");
+
+    return g_intern_string(device);
+}
+
+char *vfio_rig_sysfs(const char *name, const char *file)
+{
+    return g_strdup_printf("/sys/bus/pci/devices/%s/%s",
+                           vfio_rig_address(name), file);
+}
+
+uint16_t vfio_rig_command(const char *name)
+{
+    g_autofree char *path = vfio_rig_sysfs(name, "config");
+    int fd = open(path, O_RDONLY);
+    uint16_t command;
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(pread(fd, &command, 2, PCI_COMMAND), ==, 2);
+    close(fd);
+    return le16_to_cpu(command);
+}
+
+char *vfio_rig_group_node(const char *name)
+{
+    g_autofree char *link = vfio_rig_sysfs(name, "iommu_group");
+    g_autofree char *group = g_file_read_link(link, NULL);
+    g_autofree char *number = NULL;
+
+    g_assert_nonnull(group);
+    number = g_path_get_basename(group);
+    return g_strdup_printf("/dev/vfio/%s", number);
+}
+
+char *vfio_rig_cdev_node(const char *name)
+{
+    g_autofree char *folder = vfio_rig_sysfs(name, "vfio-dev");
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+
+    g_assert_nonnull(dir);
+    return g_strdup_printf("/dev/vfio/devices/%s", g_dir_read_name(dir));
+}
+
+/* QEMUs that are not to live */
+
+static void end_in_time(gpointer unused)
+{
+    alarm(REFUSAL_TIMEOUT);
+}
+
+int vfio_rig_run_qemu(const char *options, char **out, char **err)
+{
+    g_autofree char *command =
+        g_strdup_printf("%s -accel qtest -display none %s",
+                        g_getenv("QTEST_QEMU_BINARY"), options);
+    g_auto(GStrv) argv = NULL;
+    g_autoptr(GError) error = NULL;
+    GSpawnFlags flags = G_SPAWN_SEARCH_PATH | G_SPAWN_LEAVE_DESCRIPTORS_OPEN;
+    int status;
+
+    g_test_message("running %s", command);
+    g_shell_parse_argv(command, NULL, &argv, &error);
+    g_assert_no_error(error);
+    g_spawn_sync(NULL, argv, NULL, flags, end_in_time, NULL, out, err, &status,
+                 &error);
+    g_assert_no_error(error);
+
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* Messages begin with the program's name; what follows one may not. */
+static int count_messages(const char *text)
+{
+    g_autofree char *program =
+        g_path_get_basename(g_getenv("QTEST_QEMU_BINARY"));
+    g_autofree char *prefix = g_strdup_printf("%s: ", program);
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    int count = 0;
+
+    for (char **line = lines; *line; line++) {
+        count += g_str_has_prefix(*line, prefix);
+    }
+    return count;
+}
+
+void vfio_rig_check_refusal(int status, const char *err)
+{
+    g_test_message("status %d, it wrote: %s", status, err);
+    g_assert_cmpint(status, ==, 1);
+    g_assert_cmpint(count_messages(err), ==, 1);
+}
+
+/* A QEMU under test */
+
+static pid_t read_pid(const char *dir)
+{
+    g_autofree char *path = g_build_filename(dir, "pid", NULL);
+    g_autofree char *text = NULL;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    return atoi(text);
+}
+
+VFIOMachine *vfio_machine_start(const char *fmt, ...)
+{
+    VFIOMachine *m = g_new0(VFIOMachine, 1);
+    g_autofree char *options = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    options = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+
+    m->dir = g_dir_make_tmp("vfio-XXXXXX", NULL);
+    g_assert_nonnull(m->dir);
+    m->qts = qtest_initf("-machine pc -m size=%" PRIu64 "B -nodefaults "
+                         "-pidfile %s/pid -D %s/trace "
+                         "-trace 'enable=vfio_*' -trace 'enable=iommufd_*' "
+                         "%s %s", VFIO_MACHINE_MEMORY, m->dir, m->dir,
+                         vfio_rig_iommufd() ?
+                         "-object iommufd,id=" VFIO_RIG_IOMMUFD : "",
+                         options);
+    m->pid = read_pid(m->dir);
+    m->pci = qpci_new_pc(m->qts, NULL);
+    return m;
+}
+
+void vfio_machine_stop(VFIOMachine *m)
+{
+    g_autofree char *trace = g_build_filename(m->dir, "trace", NULL);
+
+    qpci_free_pc(m->pci);
+    qtest_quit(m->qts);
+    g_unlink(trace);
+    g_rmdir(m->dir);
+    g_free(m->dir);
+    g_free(m);
+}
+
+/* "key=value,..." as QMP has it */
+static QDict *parse_arguments(const char *text)
+{
+    g_auto(GStrv) pairs = g_strsplit(text, ",", -1);
+    QDict *arguments = qdict_new();
+
+    for (char **pair = pairs; *pair; pair++) {
+        g_auto(GStrv) words = g_strsplit(*pair, "=", 2);
+
+        g_assert_nonnull(words[1]);
+        qdict_put_str(arguments, words[0], words[1]);
+    }
+    return arguments;
+}
+
+char *vfio_machine_qmp_error(VFIOMachine *m, const char *command,
+                             const char *arguments)
+{
+    QDict *reply = qtest_qmp(m->qts, "{ 'execute': %s, 'arguments': %p }",
+                             command, parse_arguments(arguments));
+    QDict *error = qdict_get_qdict(reply, "error");
+    char *text = NULL;
+
+    if (error) {
+        text = g_strdup(qdict_get_str(error, "desc"));
+        g_test_message("%s %s: %s", command, arguments, text);
+    } else {
+        g_assert_true(qdict_haskey(reply, "return"));
+    }
+    qobject_unref(reply);
+    return text;
+}
+
+char *vfio_machine_device_add(VFIOMachine *m, const char *device)
+{
+    g_autofree char *arguments = g_strdup_printf("driver=%s", device);
+
+    return vfio_machine_qmp_error(m, "device_add", arguments);
+}
+
+void vfio_machine_device_del(VFIOMachine *m, const char *id, int slot)
+{
+    qpci_unplug_acpi_device_test(m->qts, id, slot);
+}
+
+void vfio_machine_reset(VFIOMachine *m)
+{
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'system_reset' }");
+    qtest_qmp_eventwait(m->qts, "RESET");
+}
+
+/* What QEMU's descriptors are of, sorted. */
+static GPtrArray *machine_descriptors(VFIOMachine *m)
+{
+    g_autofree char *folder = g_strdup_printf("/proc/%d/fd", m->pid);
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    GPtrArray *targets = g_ptr_array_new_with_free_func(g_free);
+    const char *name;
+
+    g_assert_nonnull(dir);
+    while ((name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+
+        g_ptr_array_add(targets, g_file_read_link(path, NULL));
+    }
+    g_ptr_array_sort(targets, (GCompareFunc)qemu_pstrcmp0);
+    return targets;
+}
+
+int vfio_machine_holds(VFIOMachine *m, const char *path)
+{
+    g_autoptr(GPtrArray) targets = machine_descriptors(m);
+    int count = 0;
+
+    for (int i = 0; i < targets->len; i++) {
+        count += g_strcmp0(g_ptr_array_index(targets, i), path) == 0;
+    }
+    return count;
+}
+
+static void append_children(GString *text, VFIOMachine *m, const char *path)
+{
+    QDict *reply = qtest_qmp(m->qts, "{ 'execute': 'qom-list',"
+                             " 'arguments': { 'path': %s } }", path);
+    QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(reply, "return"), entry) {
+        QDict *child = qobject_to(QDict, qlist_entry_obj(entry));
+
+        g_string_append_printf(text, "%s/%s\n", path,
+                               qdict_get_str(child, "name"));
+    }
+    qobject_unref(reply);
+}
+
+char *vfio_machine_state(VFIOMachine *m)
+{
+    g_autoptr(GPtrArray) targets = machine_descriptors(m);
+    GString *text = g_string_new(NULL);
+
+    append_children(text, m, "/machine/peripheral");
+    append_children(text, m, "/objects");
+    for (int i = 0; i < targets->len; i++) {
+        g_string_append_printf(text, "%s\n",
+                               (char *)g_ptr_array_index(targets, i));
+    }
+    return g_string_free(text, false);
+}
+
+char **vfio_machine_trace(VFIOMachine *m)
+{
+    g_autofree char *path = g_build_filename(m->dir, "trace", NULL);
+    g_autofree char *text = NULL;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    return g_strsplit(text, "\n", -1);
+}
+
+bool vfio_trace_is(const char *line, const char *event)
+{
+    return g_str_has_prefix(line, event) && line[strlen(event)] == ' ';
+}
+
+int vfio_trace_count(char **lines, const char *event)
+{
+    int count = 0;
+
+    for (char **line = lines; *line; line++) {
+        count += vfio_trace_is(*line, event);
+    }
+    return count;
+}
+
+uint64_t vfio_trace_value(const char *line, const char *name)
+{
+    g_autofree char *key = g_strdup_printf(" %s=", name);
+    const char *found = strstr(line, key);
+
+    if (!found) {
+        g_error("no %s in the trace's line: %s", name, line);
+    }
+    return g_ascii_strtoull(found + strlen(key), NULL, 0);
+}

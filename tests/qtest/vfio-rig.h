@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * VFIO tests in the rig: what the rig offers, and a QEMU that uses it
+ *
+ * The rig is a machine with an IOMMU, a kernel with VFIO and iommufd, and
+ * devices bound to vfio-pci.  It says so in the environment:
+ *
+ *   VFIO_TEST_MODE      legacy or iommufd: how QEMU shall use the devices
+ *   VFIO_TEST_<NAME>    PCI address of the device called NAME, such as EDU0
+ *   VFIO_TEST_KERNEL    plain; nocdev: without VFIO_DEVICE_CDEV; noremap:
+ *                       without interrupt remapping
+ *
+ * Where VFIO_TEST_MODE is not set there is no rig, and the tests skip.
+ */
+#ifndef TESTS_VFIO_RIG_H
+#define TESTS_VFIO_RIG_H
+
+#include "qemu/units.h"
+#include "libqtest.h"
+#include "libqos/pci.h"
+
+/* The object that vfio_rig_device() makes devices use in the iommufd mode. */
+#define VFIO_RIG_IOMMUFD "iommufd0"
+
+/* What a VFIOMachine has, in bytes: all that an edu's 28 bits reach. */
+#define VFIO_MACHINE_MEMORY (256 * MiB)
+
+typedef enum VFIORigModes {
+    VFIO_RIG_BOTH,
+    VFIO_RIG_LEGACY_ONLY,
+    VFIO_RIG_IOMMUFD_ONLY,
+} VFIORigModes;
+
+/*
+ * A QEMU under test: i440fx, since there a device comes and goes by two port
+ * accesses, without a guest and without a root port.
+ */
+typedef struct VFIOMachine {
+    QTestState *qts;
+    QPCIBus *pci;
+    pid_t pid;
+    char *dir;              /* holds the files named pid and trace */
+} VFIOMachine;
+
+/**
+ * vfio_rig_init: g_test_init() for a program of the rig
+ *
+ * Outside the rig it adds one test, which says why it skips.
+ */
+void vfio_rig_init(int *argc, char ***argv, const char *program);
+
+/**
+ * vfio_rig_add: add a test if @modes has the rig's mode
+ *
+ * Its path is /ARCH/vfio/PROGRAM/MODE/@name; @name says what is promised.
+ */
+void vfio_rig_add(const char *name, VFIORigModes modes, void (*fn)(void));
+void vfio_rig_add_data(const char *name, VFIORigModes modes,
+                       void (*fn)(const void *data), const void *data);
+
+/* What VFIO_TEST_MODE and VFIO_TEST_KERNEL say. */
+bool vfio_rig_iommufd(void);
+bool vfio_rig_kernel_is(const char *kernel);
+
+/* PCI address of a device of the rig; the test fails if there is none. */
+const char *vfio_rig_address(const char *name);
+
+/**
+ * vfio_rig_device: "vfio-pci,host=ADDRESS", and the iommufd in that mode
+ *
+ * What -device and vfio_machine_device_add() take; "addr=5", an "id=" and
+ * whatever else is wanted are appended by the caller.  Not to be freed.
+ */
+const char *vfio_rig_device(const char *name);
+
+/* A file in the device's folder of sysfs; to be freed. */
+char *vfio_rig_sysfs(const char *name, const char *file);
+
+/* PCI_COMMAND as the kernel sees it: what the device itself has. */
+uint16_t vfio_rig_command(const char *name);
+
+/* Where the kernel has the device: "/dev/vfio/12", or its character device. */
+char *vfio_rig_group_node(const char *name);
+char *vfio_rig_cdev_node(const char *name);
+
+/**
+ * vfio_rig_wait: whether @condition comes true within half a minute
+ *
+ * The rig is a machine in software, and may be slow.
+ */
+#define vfio_rig_wait(condition)                                        \
+    ({                                                                  \
+        int64_t end_ = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;    \
+        bool done_;                                                     \
+        while (!(done_ = (condition)) &&                                \
+               g_get_monotonic_time() < end_) {                         \
+            g_usleep(10 * 1000);                                        \
+        }                                                               \
+        done_;                                                          \
+    })
+
+/**
+ * vfio_rig_run_qemu: run QEMU to its end, with @options as for a shell, the
+ * qtest accelerator and no display
+ *
+ * Descriptors of the test stay open in it.  @out and @err may be NULL.
+ * Returns its exit status, or -1 when a signal ended it, as one does after
+ * a minute.
+ */
+int vfio_rig_run_qemu(const char *options, char **out, char **err);
+
+/**
+ * vfio_rig_check_refusal: QEMU ended with status 1 and one message
+ *
+ * @status, @err: from vfio_rig_run_qemu().  Lines after the message, hints
+ * for the user, belong to it.
+ */
+void vfio_rig_check_refusal(int status, const char *err);
+
+/**
+ * vfio_machine_start: start QEMU, with options formatted like printf()
+ *
+ * In the iommufd mode there is an object VFIO_RIG_IOMMUFD.
+ */
+VFIOMachine *vfio_machine_start(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+void vfio_machine_stop(VFIOMachine *m);
+
+/**
+ * vfio_machine_qmp_error: what is wrong with @command, whose arguments are
+ * "key=value,..." of strings; NULL if it succeeds.  To be freed.
+ */
+char *vfio_machine_qmp_error(VFIOMachine *m, const char *command,
+                             const char *arguments);
+
+/**
+ * vfio_machine_device_add: plug @device, written as for -device
+ *
+ * Returns NULL, or the reason for which QEMU refused it, to be freed.
+ */
+char *vfio_machine_device_add(VFIOMachine *m, const char *device);
+
+/* Ask for device @id in @slot to be unplugged, and let it go. */
+void vfio_machine_device_del(VFIOMachine *m, const char *id, int slot);
+
+/* Reset the machine, and with it its devices. */
+void vfio_machine_reset(VFIOMachine *m);
+
+/* How many descriptors QEMU has open on @path */
+int vfio_machine_holds(VFIOMachine *m, const char *path);
+
+/**
+ * vfio_machine_state: what a request that failed must not change, as text:
+ * the devices and objects that there are, and QEMU's descriptors.  To be
+ * freed.
+ */
+char *vfio_machine_state(VFIOMachine *m);
+
+/**
+ * vfio_machine_trace: the lines that QEMU traced of events vfio_* and
+ * iommufd_*; to be freed with g_strfreev()
+ */
+char **vfio_machine_trace(VFIOMachine *m);
+
+/* Whether @line is of @event, and how many lines are. */
+bool vfio_trace_is(const char *line, const char *event);
+int vfio_trace_count(char **lines, const char *event);
+
+/* The number after "@name=" in @line, decimal or 0x; the test fails else. */
+uint64_t vfio_trace_value(const char *line, const char *name);
+
+#endif /* TESTS_VFIO_RIG_H */

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QTest for VFIO: two devices of one address space
+ *
+ * The devices are edus of the rig; see vfio-rig.h.
+ */
+#include "qemu/osdep.h"
+
+#include "hw/pci/pci_regs.h"
+#include "vfio-edu.h"
+
+#define SLOT(i) (4 + (i))
+
+/* Each has a group of its own; these two are of one group. */
+static const char *const of_two_groups[] = { "EDU0", "EDU1" };
+static const char *const of_one_group[] = { "PAIR0", "PAIR1" };
+
+static char *device_option(const char *name, int i)
+{
+    return g_strdup_printf("%s,id=edu%d,addr=%d", vfio_rig_device(name), i,
+                           SLOT(i));
+}
+
+static VFIOMachine *start(const char *const names[2])
+{
+    g_autofree char *first = device_option(names[0], 0);
+    g_autofree char *second = device_option(names[1], 1);
+
+    return vfio_machine_start("-device %s -device %s", first, second);
+}
+
+static void find_both(VFIOMachine *m, VFIOEdu *edus[2])
+{
+    edus[0] = vfio_edu_new(m, SLOT(0));
+    edus[1] = vfio_edu_new(m, SLOT(1));
+}
+
+static void stop(VFIOMachine *m, VFIOEdu *edus[2])
+{
+    vfio_edu_free(edus[0]);
+    vfio_edu_free(edus[1]);
+    vfio_machine_stop(m);
+}
+
+static void check_copy(VFIOEdu *edu)
+{
+    vfio_edu_check_copy(edu, 0x100000, 0x200000, 1000);
+}
+
+/* Unplug, and wait until QEMU holds nothing of the device any more. */
+static void unplug(VFIOMachine *m, VFIOEdu *edu, const char *name, int i)
+{
+    g_autofree char *id = g_strdup_printf("edu%d", i);
+    g_autofree char *node = vfio_rig_iommufd() ? vfio_rig_cdev_node(name)
+                                               : vfio_rig_group_node(name);
+
+    g_assert_cmpint(vfio_machine_holds(m, node), ==, 1);
+    vfio_machine_device_del(m, id, SLOT(i));
+    g_assert_true(vfio_rig_wait(vfio_machine_holds(m, node) == 0));
+    vfio_edu_free(edu);
+}
+
+static void check_each_does_dma(const char *const names[2])
+{
+    VFIOMachine *m = start(names);
+    VFIOEdu *edus[2];
+
+    find_both(m, edus);
+    vfio_edu_check_registers(edus[0]);
+    vfio_edu_check_registers(edus[1]);
+    for (int i = 0; i < 2; i++) {
+        check_copy(edus[0]);
+        check_copy(edus[1]);
+    }
+
+    stop(m, edus);
+}
+
+static void test_each_does_dma(void)
+{
+    check_each_does_dma(of_two_groups);
+}
+
+static void test_each_of_group_does_dma(void)
+{
+    check_each_does_dma(of_one_group);
+}
+
+/* From one device through memory into the other, and on to memory. */
+static void test_data_goes_round(void)
+{
+    static const char data[] = "from edu0, by way of edu1";
+    const uint32_t a = 0x100000, b = 0x200000, c = 0x300000;
+    VFIOMachine *m = start(of_two_groups);
+    char result[sizeof(data)];
+    VFIOEdu *edus[2];
+
+    find_both(m, edus);
+    qtest_memwrite(m->qts, a, data, sizeof(data));
+    qtest_memset(m->qts, b, 0, sizeof(data));
+    qtest_memset(m->qts, c, 0, sizeof(data));
+
+    vfio_edu_dma(edus[0], EDU_DMA_FROM_MEMORY, a, sizeof(data));
+    vfio_edu_dma(edus[0], EDU_DMA_TO_MEMORY, b, sizeof(data));
+    vfio_edu_dma(edus[1], EDU_DMA_FROM_MEMORY, b, sizeof(data));
+    vfio_edu_dma(edus[1], EDU_DMA_TO_MEMORY, c, sizeof(data));
+
+    qtest_memread(m->qts, c, result, sizeof(result));
+    g_assert_cmpmem(result, sizeof(result), data, sizeof(data));
+
+    stop(m, edus);
+}
+
+static void check_reset_of(VFIOEdu *edu, const char *name)
+{
+    g_assert_false(vfio_rig_command(name) & PCI_COMMAND_MASTER);
+    vfio_edu_enable(edu, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    check_copy(edu);
+}
+
+static void check_reset(VFIOMachine *m)
+{
+    VFIOEdu *edus[2];
+
+    find_both(m, edus);
+    check_copy(edus[0]);
+    check_copy(edus[1]);
+
+    vfio_machine_reset(m);
+    check_reset_of(edus[0], of_two_groups[0]);
+    check_reset_of(edus[1], of_two_groups[1]);
+    stop(m, edus);
+}
+
+static void test_reset_reaches_both(void)
+{
+    check_reset(start(of_two_groups));
+}
+
+/* Nothing is shared but the guest's memory. */
+static void test_group_beside_iommufd(void)
+{
+    VFIOMachine *m =
+        vfio_machine_start("-device vfio-pci,host=%s,addr=%d "
+                           "-device %s,addr=%d",
+                           vfio_rig_address(of_two_groups[0]), SLOT(0),
+                           vfio_rig_device(of_two_groups[1]), SLOT(1));
+
+    g_assert_cmpint(vfio_machine_holds(m, "/dev/vfio/vfio"), ==, 1);
+    g_assert_cmpint(vfio_machine_holds(m, "/dev/iommu"), ==, 1);
+    check_reset(m);
+}
+
+static void test_two_objects(void)
+{
+    VFIOMachine *m =
+        vfio_machine_start("-device %s,addr=%d -object iommufd,id=more "
+                           "-device vfio-pci,host=%s,addr=%d,iommufd=more",
+                           vfio_rig_device(of_two_groups[0]), SLOT(0),
+                           vfio_rig_address(of_two_groups[1]), SLOT(1));
+    g_auto(GStrv) trace = vfio_machine_trace(m);
+
+    g_assert_cmpint(vfio_machine_holds(m, "/dev/iommu"), ==, 2);
+    g_assert_cmpint(vfio_trace_count(trace, "iommufd_backend_alloc_ioas"), ==,
+                    2);
+    check_reset(m);
+}
+
+/* What the trace says of the second device that came to an IOAS. */
+static void check_second_attach(char **trace)
+{
+    uint64_t ioas = 0;
+    int attached = 0;
+
+    for (char **line = trace; *line; line++) {
+        if (vfio_trace_is(*line, "iommufd_backend_alloc_ioas")) {
+            ioas = vfio_trace_value(*line, "ioas");
+        }
+        if (vfio_trace_is(*line, "vfio_cdev_attach")) {
+            g_assert_cmpuint(vfio_trace_value(*line, "ioas"), ==, ioas);
+            attached++;
+        }
+        if (vfio_trace_is(*line, "iommufd_backend_map_dma")) {
+            g_assert_cmpint(attached, ==, 1);
+        }
+    }
+    g_assert_cmpint(attached, ==, 2);
+}
+
+static void check_shared_ioas(const char *const names[2])
+{
+    const char *alloc = "iommufd_backend_alloc_ioas";
+    VFIOMachine *m = start(names);
+    g_auto(GStrv) trace = vfio_machine_trace(m);
+
+    g_assert_cmpint(vfio_machine_holds(m, "/dev/iommu"), ==, 1);
+    g_assert_cmpint(vfio_machine_holds(m, "/dev/vfio/vfio"), ==, 0);
+    g_assert_cmpint(vfio_trace_count(trace, alloc), ==, 1);
+    g_assert_cmpint(vfio_trace_count(trace, "iommufd_backend_map_dma"), >, 0);
+    check_second_attach(trace);
+    vfio_machine_stop(m);
+}
+
+static void test_share_one_ioas(void)
+{
+    check_shared_ioas(of_two_groups);
+}
+
+static void test_group_shares_one_ioas(void)
+{
+    check_shared_ioas(of_one_group);
+}
+
+/*
+ * Linux does not map a BAR by its address in QEMU.  One try and one line on
+ * standard error tell that, however often BARs come and go.
+ */
+static void check_one_bar_refused(VFIOMachine *m)
+{
+    g_auto(GStrv) trace = vfio_machine_trace(m);
+    int refused = 0;
+
+    for (char **line = trace; *line; line++) {
+        refused += vfio_trace_is(*line, "iommufd_backend_map_dma") &&
+                   !g_str_has_suffix(*line, " (0)");
+    }
+    g_assert_cmpint(refused, ==, 1);
+}
+
+static void check_one_line(const char *path, const char *word)
+{
+    g_autofree char *text = NULL;
+    char *end;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_test_message("QEMU wrote: %s", text);
+    end = strchr(text, '\n');
+    g_assert_nonnull(end);
+    g_assert_cmpstr(end, ==, "\n");
+    g_assert_nonnull(strstr(text, word));
+}
+
+static void test_peer_to_peer_told_once(void)
+{
+    g_autofree char *first = device_option(of_two_groups[0], 0);
+    g_autofree char *second = device_option(of_two_groups[1], 1);
+    g_autofree char *path = NULL;
+    VFIOMachine *m;
+    VFIOEdu *edus[2];
+
+    close(g_file_open_tmp("vfio-stderr-XXXXXX", &path, NULL));
+    m = vfio_machine_start("-device %s -device %s 2>%s", first, second, path);
+    find_both(m, edus);
+    for (int i = 0; i < 4; i++) {
+        vfio_edu_enable(edus[i % 2], PCI_COMMAND_MASTER);
+        vfio_edu_enable(edus[i % 2], PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
+    }
+    check_copy(edus[0]);
+    check_one_bar_refused(m);
+    check_one_line(path, "peer-to-peer");
+
+    stop(m, edus);
+    unlink(path);
+}
+
+static void test_share_one_container(void)
+{
+    VFIOMachine *m = start(of_two_groups);
+
+    g_assert_cmpint(vfio_machine_holds(m, "/dev/vfio/vfio"), ==, 1);
+    g_assert_cmpint(vfio_machine_holds(m, "/dev/iommu"), ==, 0);
+    vfio_machine_stop(m);
+}
+
+/* Whichever goes, the other stays; and what went may come again. */
+static void check_unplug(const char *const names[2], int gone)
+{
+    VFIOMachine *m = start(names);
+    g_autofree char *option = device_option(names[gone], gone);
+    VFIOEdu *edus[2];
+
+    find_both(m, edus);
+    unplug(m, edus[gone], names[gone], gone);
+    check_copy(edus[!gone]);
+
+    g_assert_null(vfio_machine_device_add(m, option));
+    edus[gone] = vfio_edu_new(m, SLOT(gone));
+    check_copy(edus[gone]);
+    check_copy(edus[!gone]);
+
+    stop(m, edus);
+}
+
+static void test_unplug_first(void)
+{
+    check_unplug(of_two_groups, 0);
+}
+
+static void test_unplug_second(void)
+{
+    check_unplug(of_two_groups, 1);
+}
+
+/* Unmaps of guest memory, not of what the devices' own BARs were. */
+static int count_memory_unmaps(char **trace)
+{
+    int count = 0;
+
+    for (char **line = trace; *line; line++) {
+        count += vfio_trace_is(*line, "iommufd_backend_unmap_dma") &&
+                 vfio_trace_value(*line, "iova") < VFIO_MACHINE_MEMORY;
+    }
+    return count;
+}
+
+/*
+ * The last device that goes takes the IOAS with it: all that was mapped is
+ * gone in one step, without an unmap for each section.
+ */
+static void check_ioas_destroyed(char **before, char **after)
+{
+    const char *destroy = "iommufd_backend_destroy_id";
+
+    g_assert_cmpint(vfio_trace_count(before, destroy), ==, 0);
+    g_assert_cmpint(vfio_trace_count(after, destroy), ==, 1);
+    g_assert_cmpint(count_memory_unmaps(after), ==,
+                    count_memory_unmaps(before));
+}
+
+static void test_unplug_both(void)
+{
+    const char *opened = vfio_rig_iommufd() ? "/dev/iommu" : "/dev/vfio/vfio";
+    VFIOMachine *m = start(of_two_groups);
+    g_autofree char *option = device_option(of_two_groups[0], 0);
+    g_auto(GStrv) before = NULL;
+    g_auto(GStrv) after = NULL;
+    VFIOEdu *edus[2];
+
+    find_both(m, edus);
+    unplug(m, edus[0], of_two_groups[0], 0);
+    g_assert_cmpint(vfio_machine_holds(m, opened), ==, 1);
+
+    before = vfio_machine_trace(m);
+    unplug(m, edus[1], of_two_groups[1], 1);
+    g_assert_true(vfio_rig_wait(vfio_machine_holds(m, opened) == 0));
+    after = vfio_machine_trace(m);
+    if (vfio_rig_iommufd()) {
+        check_ioas_destroyed(before, after);
+    }
+
+    g_assert_null(vfio_machine_device_add(m, option));
+    edus[0] = vfio_edu_new(m, SLOT(0));
+    check_copy(edus[0]);
+    vfio_edu_free(edus[0]);
+    vfio_machine_stop(m);
+}
+
+int main(int argc, char **argv)
+{
+    vfio_rig_init(&argc, &argv, "two-devices");
+
+    vfio_rig_add("each-does-dma", VFIO_RIG_BOTH, test_each_does_dma);
+    vfio_rig_add("each-of-group-does-dma", VFIO_RIG_BOTH,
+                 test_each_of_group_does_dma);
+    vfio_rig_add("data-goes-round", VFIO_RIG_BOTH, test_data_goes_round);
+    vfio_rig_add("reset-reaches-both", VFIO_RIG_BOTH, test_reset_reaches_both);
+    vfio_rig_add("group-beside-iommufd", VFIO_RIG_IOMMUFD_ONLY,
+                 test_group_beside_iommufd);
+    vfio_rig_add("two-objects", VFIO_RIG_IOMMUFD_ONLY, test_two_objects);
+    vfio_rig_add("share-one-ioas", VFIO_RIG_IOMMUFD_ONLY, test_share_one_ioas);
+    vfio_rig_add("group-shares-one-ioas", VFIO_RIG_IOMMUFD_ONLY,
+                 test_group_shares_one_ioas);
+    vfio_rig_add("peer-to-peer-told-once", VFIO_RIG_IOMMUFD_ONLY,
+                 test_peer_to_peer_told_once);
+    vfio_rig_add("share-one-container", VFIO_RIG_LEGACY_ONLY,
+                 test_share_one_container);
+    vfio_rig_add("unplug-first", VFIO_RIG_BOTH, test_unplug_first);
+    vfio_rig_add("unplug-second", VFIO_RIG_BOTH, test_unplug_second);
+    vfio_rig_add("unplug-both", VFIO_RIG_BOTH, test_unplug_both);
+
+    return g_test_run();
+}
