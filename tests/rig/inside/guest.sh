@@ -1,0 +1,120 @@
+# shellcheck shell=dash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# A guest in the rig, under KVM, with a device passed through.
+
+: "${QEMU:=/opt/qemu/bin/qemu-system-x86_64}" "${VFIO_TEST_MODE:=legacy}"
+: "${GUEST_MEMORY:=256}"
+
+GUEST_LOG=/tmp/guest.log        # the guest's console
+GUEST_ERRORS=/tmp/guest.errors  # QEMU's standard error
+GUEST_MONITOR=/tmp/guest.qmp     # a pipe to QEMU's monitor
+GUEST_REPLIES=/tmp/guest.replies # and what the monitor said
+
+# vfio_arguments ADDRESS [PROPERTY...]: how the device is passed through in
+# this mode; a property is like ",bus=port".
+vfio_arguments()
+{
+    case $VFIO_TEST_MODE in
+    legacy)
+        echo "-device vfio-pci,host=$1,id=dev0$2" ;;
+    iommufd)
+        echo "-object iommufd,id=iommufd0" \
+             "-device vfio-pci,host=$1,id=dev0,iommufd=iommufd0$2" ;;
+    esac
+}
+
+# guest_command ARGUMENT...: sets GUEST_COMMAND to the command line.
+# xsave is off: under software emulation the size that the processor tells for
+# its state is not what KVM's guest finds, and its kernel warns of that.
+guest_command()
+{
+    GUEST_COMMAND="$QEMU -nodefaults -no-user-config -display none \
+-machine q35 -accel kvm -cpu host,xsave=off -m $GUEST_MEMORY \
+-kernel /rig/bzImage -initrd /rig/guest.cpio \
+-serial file:$GUEST_LOG -qmp stdio $*"
+}
+
+# guest_start TASK: starts GUEST_COMMAND with its guest doing TASK. A console
+# is dear here, each letter leaves the guest: hence quiet.
+guest_start()
+{
+    append="console=ttyS0 quiet panic=-1 8250.nr_uarts=1 task=$1"
+    echo "# $GUEST_COMMAND -append '$append'"
+    rm -f $GUEST_MONITOR $GUEST_LOG
+    : >$GUEST_LOG
+    mkfifo $GUEST_MONITOR
+    $GUEST_COMMAND -append "$append" \
+        <$GUEST_MONITOR >$GUEST_REPLIES 2>$GUEST_ERRORS &
+    guest_pid=$!
+    exec 5>$GUEST_MONITOR
+    # at once, for whoever has to find out why a guest hangs
+    tail -f -n +1 $GUEST_LOG | while read -r line; do
+        echo "guest| $line"
+    done >&2 &
+    trap '' PIPE  # a monitor that is gone is seen by its process's status
+    guest_execute qmp_capabilities
+}
+
+# guest_execute COMMAND [ARGUMENTS]: a QMP command; ARGUMENTS are JSON.
+guest_execute()
+{
+    echo "{\"execute\": \"$1\", \"arguments\": {$2}}" >&5 2>/dev/null
+}
+
+# await SECONDS COMMAND...: until COMMAND succeeds, or QEMU is gone.
+await()
+{
+    n=$(($1 * 10))
+    shift
+    while [ $n -gt 0 ] && kill -0 "$guest_pid" 2>/dev/null; do
+        ! "$@" || return 0
+        usleep 100000
+        n=$((n - 1))
+    done
+    return 1
+}
+
+# guest_has_said KEY: in a line that is whole; the guest may be writing it.
+guest_has_said()
+{
+    grep -qE "^guest: $1( .*)?$(printf '\r')\$" $GUEST_LOG
+}
+
+# guest_last KEY: the last line that the guest told for it, with the key.
+guest_last()
+{
+    tr -d '\r' <$GUEST_LOG | sed -n "s/^guest: \($1\)/\1/p" | tail -n 1
+}
+
+# guest_had_event EVENT: whether QMP reported it.
+guest_had_event()
+{
+    grep -q "\"event\": \"$1\"" $GUEST_REPLIES
+}
+
+# guest_let_go: whether QEMU has none of vfio's descriptors open any more. The
+# last of them is closed after the event that says the device is gone.
+guest_let_go()
+{
+    for fd in "/proc/$guest_pid/fd"/*; do
+        case $(readlink "$fd") in
+        /dev/vfio/*|/dev/iommu|*vfio-device*) return 1 ;;
+        esac
+    done
+}
+
+# guest_end: waits for QEMU's end and puts what was said into the rig's log.
+guest_end()
+{
+    wait "$guest_pid"
+    GUEST_STATUS=$?
+    exec 5>&-
+    sed 's/^/qemu| /' $GUEST_ERRORS >&2
+}
+
+# guest_said KEY: the values that the guest told for it.
+guest_said()
+{
+    tr -d '\r' <$GUEST_LOG | sed -n "s/^guest: $1 //p"
+}

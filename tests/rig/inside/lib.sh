@@ -1,0 +1,101 @@
+# shellcheck shell=dash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What the programs in the rig know about its devices.
+
+DEVICES=/rig/devices
+
+# device_rows: the table's rows: name, address, driver, the rest.
+device_rows()
+{
+    sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$DEVICES"
+}
+
+# address_of NAME
+address_of()
+{
+    device_rows | awk -v name="$1" '$1 == name { print "0000:" $2 }'
+}
+
+# is_bound ADDRESS DRIVER. A new process costs some milliseconds here, so what
+# runs at each boot goes without.
+is_bound()
+{
+    [ -e "/sys/bus/pci/drivers/$2/$1" ]
+}
+
+# link_name PATH: the last part of what a link leads to; empty without one.
+link_name()
+{
+    link=$(readlink "$1") && echo "${link##*/}"
+}
+
+# driver_of ADDRESS: the driver that has the device now; empty when none has.
+driver_of()
+{
+    link_name "/sys/bus/pci/devices/$1/driver"
+}
+
+# group_of ADDRESS
+group_of()
+{
+    link_name "/sys/bus/pci/devices/$1/iommu_group"
+}
+
+# cdev_of ADDRESS: vfioN; empty when there is none. On a kernel without
+# VFIO_DEVICE_CDEV the folder is there, and only its "dev" file is not.
+cdev_of()
+{
+    for node in "/sys/bus/pci/devices/$1/vfio-dev"/*/dev; do
+        node=${node%/dev}
+        [ ! -e "$node/dev" ] || echo "${node##*/}"
+    done
+}
+
+# bind_driver ADDRESS DRIVER: moves the device to DRIVER.
+bind_driver()
+{
+    device=/sys/bus/pci/devices/$1
+
+    ! is_bound "$1" "$2" || return 0
+    [ ! -e "$device/driver" ] || echo "$1" >"$device/driver/unbind"
+    echo "$2" >"$device/driver_override"
+    echo "$1" >/sys/bus/pci/drivers_probe
+    is_bound "$1" "$2" || {
+        echo "$1 could not be bound to $2" >&2
+        return 1
+    }
+}
+
+# bind_all: gives each device the driver that the table says. All at a time,
+# since a driver takes its time to let go of a device.
+bind_all()
+{
+    device_rows | {
+        while read -r _ address driver _; do
+            [ "$driver" != vfio-pci ] || bind_driver "0000:$address" vfio-pci &
+        done
+        wait
+    }
+}
+
+# export_devices: VFIO_TEST_<NAME> for each device that is for passing through.
+export_devices()
+{
+    eval "$(device_rows | awk '$3 != "-" {
+        print "export VFIO_TEST_" toupper($1) "=0000:" $2 }')"
+}
+
+# device_table: the devices that are for passing through, as they are now.
+device_table()
+{
+    printf '  %-6s  %-13s %-9s %-6s %s\n' name address driver group node
+    device_rows | while read -r name address driver _; do
+        [ "$driver" != - ] || continue
+        address=0000:$address
+        node=$(cdev_of "$address")
+        printf '  %-6s  %-13s %-9s %-6s %s\n' "$name" "$address" \
+            "$(driver_of "$address")" "$(group_of "$address")" \
+            "${node:+/dev/vfio/devices/$node}"
+    done
+}

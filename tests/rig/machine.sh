@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The rig's outer machine, as a QEMU command line.
+#
+# A q35 with an emulated VT-d, entirely in software by default: a host's
+# /dev/kvm may exist and yet not run an ordinary guest. Under TCG, "-cpu max"
+# offers AMD's virtualization, so that there is a /dev/kvm inside whatever the
+# host has. caching-mode stays off: with it the kernel takes a lock and flushes
+# for each map (cache.c of its intel-iommu), and parallel maps are serialized.
+#
+# Set by the caller: RIG_DIR (build/rig), RIG_QEMU, RIG_KERNEL (a bzImage),
+# RIG_ROOT (the name of the image to run from).
+
+: "${RIG_ACCEL:=tcg}" "${RIG_MEMORY:=3072}" "${RIG_INTREMAP:=on}"
+
+MACHINE_TABLE=${BASH_SOURCE[0]%/*}/devices
+
+# Whatever is amiss ends the machine, and -no-reboot then ends QEMU. The timer
+# check goes by real time: on a busy host the emulated timer is late for it and
+# the kernel panics ("timer doesn't work through Interrupt-remapped IO-APIC").
+# Looking for serial ports that are not there takes a fifth of a second.
+MACHINE_KERNEL=(panic=-1 oops=panic panic_on_warn=1 no_timer_check 8250.nr_uarts=1)
+
+# machine_accel: the arguments for what executes the machine's code.
+machine_accel()
+{
+    case $RIG_ACCEL in
+    tcg) MACHINE=(-machine q35 -accel "tcg,thread=multi" -cpu max)
+         # see tsc-khz.c
+         MACHINE_KERNEL+=("tsc_early_khz=$("$RIG_DIR/tsc-khz")") ;;
+    kvm) MACHINE=(-machine "q35,kernel-irqchip=split" -accel kvm -cpu host) ;;
+    *)   die "--accel takes tcg or kvm, not $RIG_ACCEL" ;;
+    esac
+}
+
+# machine_disks: every disk is opened with snapshot=on, so what a run writes
+# goes to a nameless file and the next run finds the disks as they were made.
+machine_disks()
+{
+    local disk
+
+    for disk in "root:$RIG_ROOT" nvme0:nvme0 nvme1:nvme1; do
+        MACHINE+=(-drive "if=none,id=${disk%:*},format=raw,snapshot=on,cache=unsafe,file=$RIG_DIR/${disk#*:}.img")
+    done
+}
+
+# machine_devices: net0's cable leads to a socket that nobody connects to; QEMU
+# warns of a network device without one.
+machine_devices()
+{
+    local row device
+
+    MACHINE+=(-netdev "stream,id=net0,server=on,addr.type=unix,addr.abstract=on,addr.path=rig-$$")
+    while read -ra row; do
+        device=${row[3]}
+        [ "${row[0]}" != channels ] || device+=,id=channels
+        MACHINE+=(-device "$device")
+    done < <(sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$MACHINE_TABLE")
+}
+
+# machine_command PROGRAM [WORD...]: sets MACHINE to the whole command line.
+# PROGRAM is the file with the script to run; the words are added to the
+# kernel's command line.
+machine_command()
+{
+    local program=$1
+    shift
+
+    machine_accel
+    MACHINE=("$RIG_QEMU" "${MACHINE[@]}" -smp 2 -m "$RIG_MEMORY"
+        -nodefaults -no-user-config -display none -no-reboot
+        -L "$RIG_DIR/$RIG_ROOT.img.d/usr/share/qemu"
+        -device "intel-iommu,intremap=$RIG_INTREMAP"
+        -kernel "$RIG_KERNEL"
+        -append "console=ttyS0 root=/dev/vda ro init=/rig/init ${MACHINE_KERNEL[*]} $*"
+        -fw_cfg "name=opt/rig/program,file=$program")
+    machine_disks
+    machine_devices
+}
