@@ -49,36 +49,59 @@ static VFIOIOMMUFDContainer *vfio_iommufd_container(VFIOContainer *base)
 
 /* Maps */
 
-static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
-                                  ram_addr_t size, IOMMUTLBEntry *iotlb)
+static int vfio_iommufd_map(VFIOIOMMUFDContainer *container, hwaddr iova,
+                            ram_addr_t size, void *vaddr, bool readonly)
 {
-    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
-
-    int ret;
-
-    if (container->leaving) {
-        return 0;
-    }
-
-    ret = iommufd_backend_unmap_dma(container->be, container->ioas_id, iova,
-                                    size);
-    errno = -ret;   /* the listener's messages say %m */
-    return ret;
+    return iommufd_backend_map_dma(container->be, container->ioas_id, iova,
+                                   size, vaddr, readonly);
 }
 
-/* A device alone has no peer, and its user nothing to know. */
 static void vfio_iommufd_say_no_bars(VFIOIOMMUFDContainer *container)
 {
-    VFIODevice *first = QLIST_FIRST(&container->base.device_list);
-
-    if (container->no_bars && !container->no_bars_said &&
-        first && QLIST_NEXT(first, container_next)) {
+    if (!container->no_bars_said) {
         container->no_bars_said = true;
         info_report("vfio: devices on iommufd object '%s' cannot reach each "
                     "other's BARs (peer-to-peer DMA): this needs dma-buf, "
                     "which is in Linux 6.19 and newer; DMA to memory is not "
                     "affected", iommufd_backend_id(container->be));
     }
+}
+
+/* A device alone has no peer, and its user nothing to know. */
+static void vfio_iommufd_say_no_peers(VFIOIOMMUFDContainer *container)
+{
+    VFIODevice *first = QLIST_FIRST(&container->base.device_list);
+
+    if (container->no_bars && first && QLIST_NEXT(first, container_next)) {
+        vfio_iommufd_say_no_bars(container);
+    }
+}
+
+/*
+ * Mainline kernels answer EFAULT to a map of a BAR by its address, some
+ * vendors' kernels can do it.  So the first one decides for all.
+ *
+ * Where nothing is pinned the map would succeed, and make the attach of the
+ * first device that pins fail.  Devices without page tables reach no BARs.
+ */
+static int vfio_iommufd_dma_map_bar(VFIOContainer *base, hwaddr iova,
+                                    ram_addr_t size, void *vaddr,
+                                    bool readonly)
+{
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+    int ret = 0;
+
+    if (!container->pins) {
+        return 0;
+    }
+
+    if (!container->no_bars) {
+        ret = vfio_iommufd_map(container, iova, size, vaddr, readonly);
+        container->no_bars = ret == -EFAULT;
+    }
+
+    vfio_iommufd_say_no_peers(container);
+    return container->no_bars ? 0 : ret;
 }
 
 static bool vfio_iommufd_is_bar(void *vaddr)
@@ -89,17 +112,12 @@ static bool vfio_iommufd_is_bar(void *vaddr)
     return mr && memory_region_is_ram_device(mr);
 }
 
-/*
- * Mainline kernels answer EFAULT to a map of a BAR by its address, some
- * vendors' kernels can do it.  So the first one decides for all.  It may come
- * by a guest's IOMMU, which hands us addresses and not regions.
- */
+/* A guest's IOMMU hands us addresses and not regions; this may be a BAR. */
 static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
                                 ram_addr_t size, void *vaddr, bool readonly)
 {
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
-    int ret = iommufd_backend_map_dma(container->be, container->ioas_id, iova,
-                                      size, vaddr, readonly);
+    int ret = vfio_iommufd_map(container, iova, size, vaddr, readonly);
 
     if (ret == -EFAULT && vfio_iommufd_is_bar(vaddr)) {
         container->no_bars = true;
@@ -109,20 +127,20 @@ static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
     return ret;
 }
 
-/*
- * Where nothing is pinned the map would succeed, and make the attach of the
- * first device that pins fail.  Devices without page tables reach no BARs.
- */
-static int vfio_iommufd_dma_map_bar(VFIOContainer *base, hwaddr iova,
-                                    ram_addr_t size, void *vaddr,
-                                    bool readonly)
+static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
+                                  ram_addr_t size, IOMMUTLBEntry *iotlb)
 {
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+    int ret;
 
-    if (!container->pins || container->no_bars) {
+    if (container->leaving) {
         return 0;
     }
-    return vfio_iommufd_dma_map(base, iova, size, vaddr, readonly);
+
+    ret = iommufd_backend_unmap_dma(container->be, container->ioas_id, iova,
+                                    size);
+    errno = -ret;   /* the listener's messages say %m */
+    return ret;
 }
 
 /* Errors */
@@ -169,17 +187,16 @@ static void vfio_iommufd_explain_einval(VFIOIOMMUFDContainer *container,
     uint64_t alignment;
     uint32_t i, num_ranges;
 
-    if (!iommufd_backend_iova_ranges(container->be, container->ioas_id,
+    error_prepend(errp, "the host's IOMMU reserves a part of it or does not "
+                  "reach it: ");
+
+    /* A guest's IOMMU can ask for anything, as often as it likes. */
+    if (container->base.initialized ||
+        !iommufd_backend_iova_ranges(container->be, container->ioas_id,
                                      &ranges, &num_ranges, &alignment, NULL)) {
         return;
     }
 
-    error_prepend(errp, "the host's IOMMU reserves a part of it or does not "
-                  "reach it: ");
-    /* A guest's IOMMU can ask for anything, as often as it likes. */
-    if (container->base.initialized) {
-        return;
-    }
     error_append_hint(errp, "It can map:\n");
     for (i = 0; i < num_ranges; i++) {
         error_append_hint(errp, "  0x%"PRIx64" to 0x%"PRIx64"\n",
@@ -446,7 +463,7 @@ static bool vfio_iommufd_attach_device(VFIODevice *vbasedev, AddressSpace *as,
     vbasedev->container = &container->base;
     vfio_device_list_add(vbasedev, NULL);
     vfio_reset_handler_get();
-    vfio_iommufd_say_no_bars(container);
+    vfio_iommufd_say_no_peers(container);
     return true;
 
 put_container:
