@@ -226,6 +226,8 @@ tree_checkout()
 {
     local commit=$1 mode=--keep
 
+    # a file that was copied or given to another user is no edit
+    tree_git update-index -q --refresh >/dev/null || true
     [ -z "${FORCE:-}" ] || mode=--hard
     tree_git reset -q $mode "$commit" ||
         die "a file that the series changes has edits in build/source" \

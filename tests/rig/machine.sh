@@ -16,10 +16,10 @@
 
 MACHINE_TABLE=${BASH_SOURCE[0]%/*}/devices
 
-# A panic ends the machine, and -no-reboot then ends QEMU. The timer
-# check goes by real time: on a busy host the emulated timer is late for it and
-# the kernel panics ("timer doesn't work through Interrupt-remapped IO-APIC").
-# Looking for serial ports that are not there takes a fifth of a second.
+# A panic ends the machine, and -no-reboot then ends QEMU. The timer check goes
+# by real time: on a busy host the emulated timer is late for it and the kernel
+# panics ("timer doesn't work through Interrupt-remapped IO-APIC"). Looking for
+# serial ports that are not there takes a fifth of a second.
 MACHINE_KERNEL=(panic=-1 oops=panic no_timer_check 8250.nr_uarts=1)
 
 # machine_accel: the arguments for what executes the machine's code.
