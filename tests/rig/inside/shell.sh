@@ -6,12 +6,13 @@
 
 . /rig/lib.sh
 
-[ -z "$COLUMNS" ] || stty cols "$COLUMNS" rows "$LINES"
+[ "${COLUMNS:-0}" = 0 ] || stty cols "$COLUMNS" rows "$LINES"
 
 cat <<TEXT
 
 A machine with an IOMMU, Linux $(uname -r) and $(qemu-system-x86_64 --version | head -n 1).
-Ctrl-A x leaves it; poweroff -f does, too. Nothing in it is kept.
+Ctrl-A x leaves it, as poweroff -f does; Ctrl-A Ctrl-A x ends a QEMU in it that
+has the terminal (-nographic). Nothing is kept.
 
 $(device_table)
 
