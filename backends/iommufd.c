@@ -16,6 +16,7 @@
 
 #include "monitor/monitor.h"
 #include "qapi/error.h"
+#include "qapi/qapi-types-qom.h"
 #include "qemu/ctype.h"
 #include "qom/object_interfaces.h"
 #include "sysemu/iommufd.h"
@@ -125,13 +126,96 @@ static int iommufd_open(const char *id, Error **errp)
     return -1;
 }
 
-bool iommufd_backend_connect(IOMMUFDBackend *be, Error **errp)
+static int iommufd_option(int fd, uint16_t op, uint32_t option,
+                          uint32_t object, uint64_t *value)
+{
+    struct iommu_option arg = {
+        .size = sizeof(arg),
+        .option_id = option,
+        .op = op,
+        .object_id = object,
+        .val64 = *value,
+    };
+    int ret = iommufd_ioctl(fd, IOMMU_OPTION, &arg);
+
+    trace_iommufd_backend_option(fd, op == IOMMU_OPTION_OP_SET ? "set" : "get",
+                                 option, object, arg.val64, ret);
+    *value = arg.val64;
+    return ret;
+}
+
+/*
+ * Asked for first, which everybody may: whoever opened the descriptor for us
+ * may have set it, and we may lack the privilege.
+ */
+static bool iommufd_set_accounting(IOMMUFDBackend *be, Error **errp)
+{
+    ERRP_GUARD();
+    const char *name =
+        IommufdMemlockAccounting_str(be->memlock_accounting);
+    uint64_t wanted =
+        be->memlock_accounting == IOMMUFD_MEMLOCK_ACCOUNTING_PROCESS;
+    uint64_t value = 0;
+    int ret;
+
+    ret = iommufd_option(be->fd, IOMMU_OPTION_OP_GET, IOMMU_OPTION_RLIMIT_MODE,
+                         0, &value);
+    if (!ret && value == wanted) {
+        return true;
+    }
+
+    ret = iommufd_option(be->fd, IOMMU_OPTION_OP_SET, IOMMU_OPTION_RLIMIT_MODE,
+                         0, &wanted);
+    if (!ret) {
+        return true;
+    }
+
+    error_setg_errno(errp, -ret, "iommufd object '%s': cannot set "
+                     "memlock-accounting=%s", iommufd_backend_id(be), name);
+    switch (-ret) {
+    case EPERM:
+        error_append_hint(errp, "This needs CAP_SYS_RESOURCE. A privileged "
+                          "program can open %s, set\n"
+                          "IOMMU_OPTION_RLIMIT_MODE there, and pass the "
+                          "descriptor with fd=, as libvirt does.\n",
+                          IOMMUFD_DEV_PATH);
+        break;
+    case EBUSY:
+        error_append_hint(errp, "The descriptor given with fd= is in use "
+                          "already; set this before.\n");
+        break;
+    }
+    return false;
+}
+
+static void iommufd_backend_stop(IOMMUFDBackend *be)
+{
+    if (!be->fd_given) {
+        close(be->fd);
+        be->fd = -1;
+    }
+}
+
+static bool iommufd_backend_start(IOMMUFDBackend *be, Error **errp)
 {
     if (be->fd < 0) {
         be->fd = iommufd_open(iommufd_backend_id(be), errp);
         if (be->fd < 0) {
             return false;
         }
+    }
+
+    if (be->memlock_accounting >= 0 && !iommufd_set_accounting(be, errp)) {
+        iommufd_backend_stop(be);
+        return false;
+    }
+    return true;
+}
+
+bool iommufd_backend_connect(IOMMUFDBackend *be, Error **errp)
+{
+    if (!be->users && !iommufd_backend_start(be, errp)) {
+        return false;
     }
 
     object_ref(OBJECT(be));
@@ -146,11 +230,25 @@ void iommufd_backend_disconnect(IOMMUFDBackend *be)
     be->users--;
     trace_iommufd_backend_disconnect(be->fd, be->users);
 
-    if (!be->users && !be->fd_given) {
-        close(be->fd);
-        be->fd = -1;
+    if (!be->users) {
+        iommufd_backend_stop(be);
     }
     object_unref(OBJECT(be));
+}
+
+static bool iommufd_set_huge_pages(IOMMUFDBackend *be, uint32_t ioas_id,
+                                   Error **errp)
+{
+    uint64_t on = be->huge_pages == ON_OFF_AUTO_ON;
+    int ret = iommufd_option(be->fd, IOMMU_OPTION_OP_SET,
+                             IOMMU_OPTION_HUGE_PAGES, ioas_id, &on);
+
+    if (ret) {
+        error_setg_errno(errp, -ret, "iommufd object '%s': cannot set "
+                         "huge-pages=%s for I/O address space %u",
+                         iommufd_backend_id(be), on ? "on" : "off", ioas_id);
+    }
+    return !ret;
 }
 
 bool iommufd_backend_alloc_ioas(IOMMUFDBackend *be, uint32_t *ioas_id,
@@ -165,6 +263,12 @@ bool iommufd_backend_alloc_ioas(IOMMUFDBackend *be, uint32_t *ioas_id,
     if (ret) {
         error_setg_errno(errp, -ret, "iommufd object '%s': cannot allocate an "
                          "I/O address space", iommufd_backend_id(be));
+        return false;
+    }
+
+    if (be->huge_pages != ON_OFF_AUTO_AUTO &&
+        !iommufd_set_huge_pages(be, alloc.out_ioas_id, errp)) {
+        iommufd_backend_destroy_id(be, alloc.out_ioas_id, NULL);
         return false;
     }
 
@@ -260,6 +364,18 @@ bool iommufd_backend_iova_ranges(IOMMUFDBackend *be, uint32_t ioas_id,
     return true;
 }
 
+/* Properties */
+
+static bool iommufd_backend_may_change(IOMMUFDBackend *be, const char *what,
+                                       Error **errp)
+{
+    if (be->users) {
+        error_setg(errp, "iommufd object '%s' is in use, its %s stays",
+                   iommufd_backend_id(be), what);
+    }
+    return !be->users;
+}
+
 /*
  * A name is one that the monitor's getfd gave; taking the descriptor makes it
  * ours whatever follows.  A number is a descriptor that QEMU inherited, which
@@ -271,9 +387,7 @@ static void iommufd_backend_set_fd(Object *obj, const char *str, Error **errp)
     Error *err = NULL;
     int fd;
 
-    if (be->users) {
-        error_setg(errp, "iommufd object '%s' is in use, its fd stays",
-                   iommufd_backend_id(be));
+    if (!iommufd_backend_may_change(be, "fd", errp)) {
         return;
     }
 
@@ -300,6 +414,25 @@ static void iommufd_backend_set_fd(Object *obj, const char *str, Error **errp)
     trace_iommufd_backend_set_fd(fd);
 }
 
+static void iommufd_backend_set_accounting(Object *obj, int value,
+                                           Error **errp)
+{
+    IOMMUFDBackend *be = IOMMUFD_BACKEND(obj);
+
+    if (iommufd_backend_may_change(be, "memlock-accounting", errp)) {
+        be->memlock_accounting = value;
+    }
+}
+
+static void iommufd_backend_set_huge_pages(Object *obj, bool on, Error **errp)
+{
+    IOMMUFDBackend *be = IOMMUFD_BACKEND(obj);
+
+    if (iommufd_backend_may_change(be, "huge-pages", errp)) {
+        be->huge_pages = on ? ON_OFF_AUTO_ON : ON_OFF_AUTO_OFF;
+    }
+}
+
 static bool iommufd_backend_can_be_deleted(UserCreatable *uc)
 {
     return !IOMMUFD_BACKEND(uc)->users;
@@ -307,7 +440,11 @@ static bool iommufd_backend_can_be_deleted(UserCreatable *uc)
 
 static void iommufd_backend_init(Object *obj)
 {
-    IOMMUFD_BACKEND(obj)->fd = -1;
+    IOMMUFDBackend *be = IOMMUFD_BACKEND(obj);
+
+    be->fd = -1;
+    be->memlock_accounting = -1;
+    be->huge_pages = ON_OFF_AUTO_AUTO;
 }
 
 static void iommufd_backend_finalize(Object *obj)
@@ -329,6 +466,20 @@ static void iommufd_backend_class_init(ObjectClass *oc, void *data)
     object_class_property_set_description(oc, "fd",
         "descriptor of /dev/iommu: a number, or a name given by getfd "
         "(default: open /dev/iommu when it is needed)");
+
+    object_class_property_add_enum(oc, "memlock-accounting",
+                                   "IommufdMemlockAccounting",
+                                   &IommufdMemlockAccounting_lookup, NULL,
+                                   iommufd_backend_set_accounting);
+    object_class_property_set_description(oc, "memlock-accounting",
+        "whose locked memory counts against RLIMIT_MEMLOCK: all of the "
+        "user's, or this process's (default: as it is; user in Linux)");
+
+    object_class_property_add_bool(oc, "huge-pages", NULL,
+                                   iommufd_backend_set_huge_pages);
+    object_class_property_set_description(oc, "huge-pages",
+        "whether the host's IOMMU may map contiguous pages by one large one "
+        "(default: as it is; on in Linux)");
 }
 
 static const TypeInfo iommufd_backend_info = {

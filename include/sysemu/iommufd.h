@@ -2,7 +2,8 @@
 /*
  * The iommufd object: QEMU's side of /dev/iommu
  *
- *   -object iommufd,id=ID[,fd=DESCRIPTOR]
+ *   -object iommufd,id=ID[,fd=DESCRIPTOR][,memlock-accounting=user|process]
+ *                        [,huge-pages=on|off]
  *
  * It holds one descriptor of /dev/iommu and wraps each ioctl on it.  It knows
  * nothing of VFIO; whoever wants DMA for devices uses it.
@@ -20,6 +21,7 @@
 
 #include "exec/hwaddr.h"
 #include "hw/qdev-properties.h"
+#include "qapi/qapi-types-common.h"
 #include "qemu/range.h"
 #include "qom/object.h"
 
@@ -36,6 +38,10 @@ struct IOMMUFDBackend {
     int fd;
     bool fd_given;
     unsigned users;     /* while > 0 the object cannot be deleted */
+
+    /* What the user set; else the kernel's own choice is not touched. */
+    int memlock_accounting;     /* IommufdMemlockAccounting, -1 if not set */
+    OnOffAuto huge_pages;       /* auto if not set */
 };
 
 /**
@@ -48,14 +54,17 @@ const char *iommufd_backend_id(IOMMUFDBackend *be);
 /**
  * iommufd_backend_connect: become a user of the object
  *
- * Opens /dev/iommu if @be has no descriptor yet.  On success ->fd and @be
+ * For the first user, opens /dev/iommu if @be has no descriptor yet, and
+ * applies memlock-accounting=, which must be done before anything is made in
+ * the iommufd (EBUSY) and is privileged (EPERM).  On success ->fd and @be
  * itself are valid until the matching iommufd_backend_disconnect().
  */
 bool iommufd_backend_connect(IOMMUFDBackend *be, Error **errp);
 void iommufd_backend_disconnect(IOMMUFDBackend *be);
 
 /**
- * iommufd_backend_alloc_ioas: make an empty I/O address space
+ * iommufd_backend_alloc_ioas: make an empty I/O address space, with huge
+ * pages as huge-pages= has them
  *
  * @ioas_id: set on success
  */
