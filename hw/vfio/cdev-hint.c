@@ -97,7 +97,7 @@ void vfio_cdev_hint_open(const char *path, int err, Error **errp)
 static char *sysfs_foreign_sibling(const char *sysfsdev)
 {
     g_autofree char *folder = g_strdup_printf("%s/iommu_group/devices",
-                                              sysfsdev);
+                                              sysfsdev ?: "");
     g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
     const char *entry;
 
@@ -116,7 +116,7 @@ static char *sysfs_foreign_sibling(const char *sysfsdev)
 /* The group's number as text, to be freed */
 static char *sysfs_group(const char *sysfsdev)
 {
-    g_autofree char *link = g_strdup_printf("%s/iommu_group", sysfsdev);
+    g_autofree char *link = g_strdup_printf("%s/iommu_group", sysfsdev ?: "");
     g_autofree char *target = g_file_read_link(link, NULL);
 
     return target ? g_path_get_basename(target) : g_strdup("N");
@@ -154,9 +154,31 @@ static void explain_bind_ebusy(const char *sysfsdev, Error **errp)
                       "the two ways can be used at a time.\n");
 }
 
+static void explain_bind_eacces(Error **errp)
+{
+    error_prepend(errp, "the user of its PF has set a VF token, which is not "
+                  "this one: ");
+    error_append_hint(errp, "Give the same vf-token= to the PF and to its "
+                      "VFs.\n");
+}
+
+/* Only a descriptor that was given, and that sysfs does not show */
+static void explain_bind_enotty(Error **errp)
+{
+    error_prepend(errp, "the descriptor is not of a VFIO device: ");
+    error_append_hint(errp, "fd= must be a descriptor of "
+                      "/dev/vfio/devices/vfioN.\n");
+}
+
 void vfio_cdev_explain_bind(const char *sysfsdev, int err, Error **errp)
 {
     switch (err) {
+    case EACCES:
+        explain_bind_eacces(errp);
+        break;
+    case ENOTTY:
+        explain_bind_enotty(errp);
+        break;
     case EPERM:
         explain_bind_eperm(sysfsdev, errp);
         break;

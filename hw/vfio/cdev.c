@@ -13,6 +13,7 @@
 #include "cdev.h"
 #include "hw/vfio/vfio-abi.h"
 #include "qapi/error.h"
+#include "qemu/error-report.h"
 #include "trace.h"
 
 #define VFIO_CDEV_DIR "/dev/vfio/devices"
@@ -88,6 +89,11 @@ bool vfio_cdev_open(VFIODevice *vbasedev, Error **errp)
     dev_t number;
     int fd, err;
 
+    if (vbasedev->fd_given) {
+        trace_vfio_cdev_open(vbasedev->name, "given", vbasedev->fd);
+        return true;
+    }
+
     if (!vbasedev->sysfsdev) {
         error_setg(errp, "no host device: sysfsdev= is missing");
         return false;
@@ -121,31 +127,65 @@ bool vfio_cdev_open(VFIODevice *vbasedev, Error **errp)
 void vfio_cdev_close(VFIODevice *vbasedev)
 {
     trace_vfio_cdev_close(vbasedev->name, vbasedev->fd);
-    close(vbasedev->fd);
+    if (!vbasedev->fd_lent) {
+        close(vbasedev->fd);
+    }
     vbasedev->fd = -1;
+    vbasedev->fd_given = false;
+    vbasedev->fd_lent = false;
+}
+
+static int vfio_cdev_try_bind(VFIODevice *vbasedev, IOMMUFDBackend *be,
+                              QemuUUID *token)
+{
+    struct vfio_device_bind_iommufd bind = {
+        .argsz = sizeof(bind),
+        .flags = token ? VFIO_DEVICE_BIND_FLAG_TOKEN : 0,
+        .iommufd = be->fd,
+        .token_uuid_ptr = (uintptr_t)token,
+    };
+    int ret = vfio_cdev_ioctl(vbasedev, VFIO_DEVICE_BIND_IOMMUFD, &bind);
+
+    trace_vfio_cdev_bind(vbasedev->name, vbasedev->fd, be->fd, !!token,
+                         bind.out_devid, ret);
+    if (!ret) {
+        vbasedev->devid = bind.out_devid;
+        vbasedev->fd_lent = false;
+    }
+    return ret;
+}
+
+/*
+ * A kernel that does not know tokens here asks for none either: then the
+ * device is bound as if vf-token= were not there, and the user told.
+ */
+static int vfio_cdev_try_bind_token(VFIODevice *vbasedev, IOMMUFDBackend *be)
+{
+    int ret = vfio_cdev_try_bind(vbasedev, be, &vbasedev->vf_token);
+
+    if (ret != -EINVAL || vfio_cdev_try_bind(vbasedev, be, NULL)) {
+        return ret;
+    }
+
+    warn_report("vfio %s: the host's kernel takes no VF token with iommufd=, "
+                "newer ones do; vf-token= is without effect", vbasedev->name);
+    return 0;
 }
 
 bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp)
 {
     ERRP_GUARD();
-    struct vfio_device_bind_iommufd bind = {
-        .argsz = sizeof(bind),
-        .iommufd = be->fd,
-    };
-    int ret = vfio_cdev_ioctl(vbasedev, VFIO_DEVICE_BIND_IOMMUFD, &bind);
+    int ret = qemu_uuid_is_null(&vbasedev->vf_token)
+              ? vfio_cdev_try_bind(vbasedev, be, NULL)
+              : vfio_cdev_try_bind_token(vbasedev, be);
 
-    trace_vfio_cdev_bind(vbasedev->name, vbasedev->fd, be->fd, bind.out_devid,
-                         ret);
     if (ret) {
         error_setg(errp, "%s", strerror(-ret));
         vfio_cdev_explain_bind(vbasedev->sysfsdev, -ret, errp);
         error_prepend(errp, "cannot bind the device to iommufd object '%s': ",
                       iommufd_backend_id(be));
-        return false;
     }
-
-    vbasedev->devid = bind.out_devid;
-    return true;
+    return !ret;
 }
 
 bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id, bool *pins,

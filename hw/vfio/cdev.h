@@ -23,12 +23,15 @@
 /**
  * vfio_cdev_open: find the character device from ->sysfsdev, and open it
  *
- * On success ->fd is its descriptor.
+ * On success ->fd is its descriptor.  There is nothing to do where it was
+ * given.
  */
 bool vfio_cdev_open(VFIODevice *vbasedev, Error **errp);
 
 /**
  * vfio_cdev_close: undo vfio_cdev_open()
+ *
+ * A descriptor that is only lent, see vfio_device_take_fd(), stays open.
  *
  * The device stays bound as long as anybody holds the file: kvm-vfio does,
  * and so does every mapping of a BAR.
@@ -39,7 +42,10 @@ void vfio_cdev_close(VFIODevice *vbasedev);
  * vfio_cdev_bind: let @be decide where the device's DMA goes
  *
  * From now on the device can be used, and its DMA is blocked until it is
- * attached.  On success ->devid is its id within @be.
+ * attached.  On success ->devid is its id within @be, and the descriptor is
+ * QEMU's own: only closing it undoes this.
+ *
+ * A VF whose PF's user has set a token is bound with the same one, ->vf_token.
  */
 bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp);
 
@@ -65,7 +71,11 @@ bool vfio_cdev_detach_ioas(VFIODevice *vbasedev, Error **errp);
  */
 bool vfio_cdev_get_info(VFIODevice *vbasedev, Error **errp);
 
-/* cdev-hint.c: why the kernel said no, and what the user can do about it */
+/*
+ * cdev-hint.c: why the kernel said no, and what the user can do about it
+ *
+ * @sysfsdev may be NULL for a device that was given by its descriptor.
+ */
 
 /* @sysfsdev has no vfio-dev folder; sets *@errp */
 void vfio_cdev_explain_no_folder(const char *sysfsdev, Error **errp);

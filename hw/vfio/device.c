@@ -8,19 +8,42 @@
  */
 #include "qemu/osdep.h"
 
-#include "hw/vfio/vfio-common.h"
+#include "cdev.h"
+
+bool vfio_device_is_mdev(VFIODevice *vbasedev)
+{
+    g_autofree char *link = g_strdup_printf("%s/subsystem",
+                                            vbasedev->sysfsdev ?: "");
+    g_autofree char *subsystem = realpath(link, NULL);
+
+    return g_strcmp0(subsystem, "/sys/bus/mdev") == 0;
+}
+
+/* A descriptor that was given and came to nothing */
+static void vfio_device_drop_fd(VFIODevice *vbasedev)
+{
+    if (vbasedev->fd_given) {
+        vfio_cdev_close(vbasedev);
+    }
+}
 
 bool vfio_device_attach(VFIODevice *vbasedev, AddressSpace *as, Error **errp)
 {
     const VFIOContainerOps *ops = vbasedev->iommufd ? &vfio_iommufd_ops
                                                     : &vfio_legacy_ops;
 
-    return ops->attach_device(vbasedev, as, errp);
+    if (!ops->attach_device(vbasedev, as, errp)) {
+        vfio_device_drop_fd(vbasedev);
+        return false;
+    }
+    return true;
 }
 
 void vfio_device_detach(VFIODevice *vbasedev)
 {
     if (vbasedev->container) {
         vbasedev->container->ops->detach_device(vbasedev);
+    } else {
+        vfio_device_drop_fd(vbasedev);
     }
 }

@@ -4,7 +4,9 @@
  *
  * pci, platform, ap and ccw find the group in the same way, from the
  * iommu_group link in the device's sysfs folder.  The kernel's name of the
- * device within its group is the name of that folder.
+ * device within its group is the name of that folder, and for a VF whose PF's
+ * user has set a token that token (Linux, drivers/vfio/pci/vfio_pci_core.c,
+ * vfio_pci_core_match()).
  */
 #include "qemu/osdep.h"
 
@@ -51,6 +53,20 @@ static bool vfio_group_has(VFIOGroup *group, const char *name)
     return false;
 }
 
+/* To be freed */
+static char *vfio_group_device_name(VFIODevice *vbasedev)
+{
+    g_autofree char *name = g_path_get_basename(vbasedev->sysfsdev);
+    g_autofree char *token = NULL;
+
+    if (qemu_uuid_is_null(&vbasedev->vf_token)) {
+        return g_steal_pointer(&name);
+    }
+
+    token = qemu_uuid_unparse_strdup(&vbasedev->vf_token);
+    return g_strdup_printf("%s vf_token=%s", name, token);
+}
+
 bool vfio_legacy_attach_device(VFIODevice *vbasedev, AddressSpace *as,
                                Error **errp)
 {
@@ -72,7 +88,7 @@ bool vfio_legacy_attach_device(VFIODevice *vbasedev, AddressSpace *as,
         goto put_group;
     }
 
-    kernel_name = g_path_get_basename(vbasedev->sysfsdev);
+    kernel_name = vfio_group_device_name(vbasedev);
     if (vfio_get_device(group, kernel_name, vbasedev, errp)) {
         goto put_group;
     }

@@ -177,7 +177,8 @@ static void vfio_iommufd_explain_enomem(Error **errp)
     error_append_hint(errp, "Raise the limit: ulimit -l, LimitMEMLOCK= in a "
                       "systemd unit, <hard_limit> in a libvirt\ndomain. What "
                       "other processes of this user have locked counts as "
-                      "well.\n");
+                      "well,\nunless the iommufd object has "
+                      "memlock-accounting=process.\n");
 }
 
 static void vfio_iommufd_explain_einval(VFIOIOMMUFDContainer *container,

@@ -7,10 +7,9 @@
  */
 #include "qemu/osdep.h"
 
-#include <sys/socket.h>
-
 #include "qapi/qmp/qdict.h"
 #include "qapi/qmp/qlist.h"
+#include "vfio-descriptor.h"
 #include "vfio-rig.h"
 
 /* A number that is no descriptor of the test's, nor of QEMU's. */
@@ -204,18 +203,38 @@ static void test_qom_list_types(void)
     qtest_quit(qts);
 }
 
+static void check_property(QList *properties, const char *name,
+                           const char *type)
+{
+    QDict *property = find_entry(properties, "name", name);
+
+    g_assert_nonnull(property);
+    g_assert_cmpstr(qdict_get_str(property, "type"), ==, type);
+}
+
 static void test_device_list_properties(void)
 {
     QTestState *qts = start("");
     QDict *reply = qtest_qmp(qts, "{ 'execute': 'device-list-properties',"
                              " 'arguments': { 'typename': 'vfio-pci' } }");
-    QDict *property = find_entry(qdict_get_qlist(reply, "return"), "name",
-                                 "iommufd");
+    QList *properties = qdict_get_qlist(reply, "return");
 
-    g_assert_nonnull(property);
-    g_assert_cmpstr(qdict_get_str(property, "type"), ==, "link<iommufd>");
+    check_property(properties, "iommufd", "link<iommufd>");
+    check_property(properties, "fd", "str");
+    check_property(properties, "vf-token", "str");
     qobject_unref(reply);
     qtest_quit(qts);
+}
+
+static void check_members(QList *members)
+{
+    static const char *const names[] = {
+        "fd", "memlock-accounting", "huge-pages",
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(names); i++) {
+        g_assert_nonnull(find_entry(members, "name", names[i]));
+    }
 }
 
 /* object-add's argument -> its variant for iommufd -> that one's members */
@@ -234,8 +253,7 @@ static void test_qmp_schema(void)
     g_assert_nonnull(variant);
 
     properties = find_entry(schema, "name", qdict_get_str(variant, "type"));
-    g_assert_nonnull(find_entry(qdict_get_qlist(properties, "members"), "name",
-                                "fd"));
+    check_members(qdict_get_qlist(properties, "members"));
     qobject_unref(reply);
     qtest_quit(qts);
 }
@@ -252,46 +270,20 @@ static void test_help(void)
 {
     check_help("-object help", "\n  iommufd\n");
     check_help("-object iommufd,help", "  fd=");
+    check_help("-object iommufd,help", "  memlock-accounting=");
+    check_help("-object iommufd,help", "  huge-pages=");
     check_help("-device vfio-pci,help", "  iommufd=");
+    check_help("-device vfio-pci,help", "  fd=");
 }
 
 /* Descriptors */
 
-typedef struct Descriptor {
-    const char *name;
-    const char *path;
-    int (*make)(void);      /* where there is no path */
-} Descriptor;
-
-static int make_pipe(void)
-{
-    int fds[2];
-
-    g_assert_cmpint(pipe(fds), ==, 0);
-    close(fds[1]);
-    return fds[0];
-}
-
-static int make_socket(void)
-{
-    return socket(AF_UNIX, SOCK_STREAM, 0);
-}
-
-static const Descriptor foreign[] = {
-    { "null", .path = "/dev/null" },
-    { "kvm", .path = "/dev/kvm" },
-    { "vfio", .path = "/dev/vfio/vfio" },
-    { "pipe", .make = make_pipe },
-    { "socket", .make = make_socket },
-};
-
-static const Descriptor iommu = { "iommu", .path = "/dev/iommu" };
+static const VFIODescriptor iommu = { "iommu", .path = "/dev/iommu" };
 
 /* -1 where the host has no such thing */
-static int open_or_skip(const Descriptor *descriptor)
+static int open_or_skip(const VFIODescriptor *descriptor)
 {
-    int fd = descriptor->path ? open(descriptor->path, O_RDWR)
-                              : descriptor->make();
+    int fd = vfio_descriptor_open(descriptor);
 
     if (fd < 0) {
         g_autofree char *reason = g_strdup_printf("%s: %s", descriptor->path,
@@ -300,13 +292,6 @@ static int open_or_skip(const Descriptor *descriptor)
         g_test_skip(reason);
     }
     return fd;
-}
-
-static void getfd(QTestState *qts, int fd, const char *name)
-{
-    g_assert_null(reply_error(
-        qtest_qmp_fds(qts, &fd, 1, "{ 'execute': 'getfd',"
-                      " 'arguments': { 'fdname': %s } }", name)));
 }
 
 /* By its number at start, and by its name afterwards */
@@ -328,7 +313,7 @@ static void test_foreign_descriptor(const void *descriptor)
     check_has(text, "not an iommufd");
 
     qts = start("");
-    getfd(qts, fd, "passed");
+    vfio_descriptor_pass(qts, fd, "passed");
     error = object_add_fd(qts, "a", "passed");
     check_has(error, "not an iommufd");
     check_has(error, "passed");
@@ -394,7 +379,7 @@ static void test_iommu_by_name(void)
     }
 
     qts = start("");
-    getfd(qts, fd, "iommu");
+    vfio_descriptor_pass(qts, fd, "iommu");
     close(fd);
     g_assert_null(object_add_fd(qts, "a", "iommu"));
     g_assert_true(has_object(qts, "a"));
@@ -407,11 +392,13 @@ static void test_iommu_by_name(void)
 
 static void add_descriptors(void)
 {
-    for (int i = 0; i < ARRAY_SIZE(foreign); i++) {
-        g_autofree char *path =
-            g_strdup_printf("/iommufd/fd/foreign-refused/%s", foreign[i].name);
+    const VFIODescriptor *foreign;
 
-        qtest_add_data_func(path, &foreign[i], test_foreign_descriptor);
+    for (foreign = vfio_foreign_descriptors; foreign->name; foreign++) {
+        g_autofree char *path =
+            g_strdup_printf("/iommufd/fd/foreign-refused/%s", foreign->name);
+
+        qtest_add_data_func(path, foreign, test_foreign_descriptor);
     }
     qtest_add_func("/iommufd/fd/closed-refused", test_closed_descriptor);
     qtest_add_func("/iommufd/fd/unknown-refused", test_unknown_descriptor);

@@ -146,21 +146,11 @@ static const Cause causes[] = {
 /* Descriptors that this program holds, so that QEMU cannot have the device */
 static int held[2] = { -1, -1 };
 
-static int open_or_fail(const char *path)
-{
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-
-    if (fd < 0) {
-        g_error("%s: %s", path, g_strerror(errno));
-    }
-    return fd;
-}
-
 static void hold_group(const char *victim)
 {
     g_autofree char *node = vfio_rig_group_node(victim);
 
-    held[0] = open_or_fail(node);
+    held[0] = vfio_rig_open(node, O_RDWR | O_CLOEXEC);
 }
 
 static void bind_to_iommufd(const char *victim)
@@ -170,8 +160,8 @@ static void bind_to_iommufd(const char *victim)
         .argsz = sizeof(bind),
     };
 
-    held[0] = open_or_fail("/dev/iommu");
-    held[1] = open_or_fail(node);
+    held[0] = vfio_rig_open("/dev/iommu", O_RDWR | O_CLOEXEC);
+    held[1] = vfio_rig_open(node, O_RDWR | O_CLOEXEC);
     bind.iommufd = held[0];
     g_assert_cmpint(ioctl(held[1], VFIO_DEVICE_BIND_IOMMUFD, &bind), ==, 0);
 }
@@ -188,22 +178,14 @@ static void let_go(const char *victim, VFIOMachine *m)
 
 /* Nodes */
 
-static void move(const char *path, const char *suffix, const char *to_suffix)
-{
-    g_autofree char *from = g_strconcat(path, suffix, NULL);
-    g_autofree char *to = g_strconcat(path, to_suffix, NULL);
-
-    g_assert_cmpint(g_rename(from, to), ==, 0);
-}
-
 static void hide_iommu(const char *victim)
 {
-    move("/dev/iommu", "", "-hidden");
+    vfio_rig_hide("/dev/iommu");
 }
 
 static void show_iommu(const char *victim, VFIOMachine *m)
 {
-    move("/dev/iommu", "-hidden", "");
+    vfio_rig_show("/dev/iommu");
 }
 
 static void deny_iommu(const char *victim)
@@ -220,14 +202,14 @@ static void hide_cdev(const char *victim)
 {
     g_autofree char *node = vfio_rig_cdev_node(victim);
 
-    move(node, "", "-hidden");
+    vfio_rig_hide(node);
 }
 
 static void show_cdev(const char *victim, VFIOMachine *m)
 {
     g_autofree char *node = vfio_rig_cdev_node(victim);
 
-    move(node, "-hidden", "");
+    vfio_rig_show(node);
 }
 
 static void deny_cdev(const char *victim)
@@ -246,22 +228,12 @@ static void allow_cdev(const char *victim, VFIOMachine *m)
 
 /* What sysfs is told */
 
-static void write_file(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-    if (fd < 0 || write(fd, text, strlen(text)) != strlen(text)) {
-        g_error("writing '%s' to %s: %s", text, path, g_strerror(errno));
-    }
-    close(fd);
-}
-
 static void unbind(const char *victim)
 {
     g_autofree char *file = vfio_rig_sysfs(victim, "driver/unbind");
 
     if (g_file_test(file, G_FILE_TEST_EXISTS)) {
-        write_file(file, vfio_rig_address(victim));
+        vfio_rig_write(file, vfio_rig_address(victim));
     }
 }
 
@@ -270,8 +242,8 @@ static void give_to(const char *victim, const char *driver)
     g_autofree char *override = vfio_rig_sysfs(victim, "driver_override");
 
     unbind(victim);
-    write_file(override, driver);
-    write_file("/sys/bus/pci/drivers_probe", vfio_rig_address(victim));
+    vfio_rig_write(override, driver);
+    vfio_rig_write("/sys/bus/pci/drivers_probe", vfio_rig_address(victim));
 }
 
 static void give_to_nvme(const char *victim)
@@ -286,12 +258,12 @@ static void give_to_vfio(const char *victim, VFIOMachine *m)
 
 static void forbid_unsafe_interrupts(const char *victim)
 {
-    write_file(UNSAFE_INTERRUPTS, "0");
+    vfio_rig_write(UNSAFE_INTERRUPTS, "0");
 }
 
 static void allow_unsafe_interrupts(const char *victim, VFIOMachine *m)
 {
-    write_file(UNSAFE_INTERRUPTS, "1");
+    vfio_rig_write(UNSAFE_INTERRUPTS, "1");
 }
 
 static void create_absent(const char *victim, VFIOMachine *m)

@@ -1,20 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What happens when the kernel does not let QEMU lock the guest's memory
+ * QTest for VFIO: what QEMU locks of the guest's memory, and what happens when
+ * the kernel does not let it
  *
  * All of it is locked for DMA.  The QEMUs here lack CAP_IPC_LOCK, so that the
  * kernel counts what they lock against RLIMIT_MEMLOCK.
  */
 #include "qemu/osdep.h"
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <linux/capability.h>
+#include <linux/iommufd.h>
 
 #include "qapi/qmp/qdict.h"
 #include "vfio-edu.h"
 
 #define SLOT 4
 #define DIMM_MIB 128
+
+/* Bytes: a machine's memory, and less than twice that */
+#define ENOUGH_FOR_ONE (VFIO_MACHINE_MEMORY + 64 * MiB)
 
 static void limit_memlock(pid_t pid, uint64_t bytes)
 {
@@ -84,7 +90,7 @@ static void test_plug_works_with_limit_raised(void)
     g_assert_nonnull(reason);
     g_assert_nonnull(strstr(reason, "RLIMIT_MEMLOCK is 64 MiB"));
 
-    limit_memlock(m->pid, VFIO_MACHINE_MEMORY + 64 * MiB);
+    limit_memlock(m->pid, ENOUGH_FOR_ONE);
     g_assert_null(vfio_machine_device_add(m, device));
     check_dma(m);
     vfio_machine_stop(m);
@@ -135,10 +141,219 @@ static void test_memory_that_can_be_locked_is_plugged(void)
     vfio_machine_stop(m);
 }
 
+/*
+ * An ordinary user's QEMUs, which get their descriptors from the test
+ *
+ * What the kernel counts by default is all that the user has locked.
+ */
+
+/* /dev/iommu with IOMMU_OPTION_RLIMIT_MODE set, as libvirt passes it */
+static int open_iommu(bool by_process)
+{
+    struct iommu_option option = {
+        .size = sizeof(option),
+        .op = IOMMU_OPTION_OP_SET,
+        .option_id = IOMMU_OPTION_RLIMIT_MODE,
+        .val64 = by_process,
+    };
+    int fd = vfio_rig_open("/dev/iommu", O_RDWR);
+
+    g_assert_cmpint(ioctl(fd, IOMMU_OPTION, &option), ==, 0);
+    return fd;
+}
+
+/* Its object uses @iommu, with @options; to be freed */
+static char *given_device(const char *name, int iommu, const char *options,
+                          int *cdev)
+{
+    g_autofree char *node = vfio_rig_cdev_node(name);
+
+    *cdev = vfio_rig_open(node, O_RDWR);
+    return g_strdup_printf("-object iommufd,id=given,fd=%d%s "
+                           "-device vfio-pci,fd=%d,iommufd=given,addr=%d",
+                           iommu, options, *cdev, SLOT);
+}
+
+static VFIOMachine *start_ordinary(const char *name, int iommu, uint64_t limit)
+{
+    int cdev;
+    g_autofree char *device = given_device(name, iommu, "", &cdev);
+    VFIOMachine *m;
+
+    limit_memlock(0, limit);
+    vfio_rig_be_ordinary();
+    m = vfio_machine_start("%s", device);
+    vfio_rig_be_root();
+    limit_memlock(0, RLIM_INFINITY);
+    close(cdev);
+    return m;
+}
+
+/* What an ordinary user's QEMU says, which refuses to start; to be freed */
+static char *refusal_to_ordinary(const char *name, int iommu,
+                                 const char *object_options, uint64_t limit)
+{
+    int cdev;
+    g_autofree char *device = given_device(name, iommu, object_options, &cdev);
+    g_autofree char *options =
+        g_strdup_printf("-machine pc -nodefaults -m %d %s",
+                        (int)(VFIO_MACHINE_MEMORY / MiB), device);
+    char *err;
+    int status;
+
+    limit_memlock(0, limit);
+    vfio_rig_be_ordinary();
+    status = vfio_rig_run_qemu(options, NULL, &err);
+    vfio_rig_be_root();
+    limit_memlock(0, RLIM_INFINITY);
+
+    close(cdev);
+    vfio_rig_check_refusal(status, err);
+    return err;
+}
+
+static void test_ordinary_user(void)
+{
+    int iommu = open_iommu(false);
+    g_autofree char *err = refusal_to_ordinary("EDU0", iommu, "", 64 * MiB);
+    VFIOMachine *m;
+
+    g_assert_nonnull(strstr(err, "256 MiB have to be locked"));
+    g_assert_nonnull(strstr(err, "RLIMIT_MEMLOCK is 64 MiB"));
+    g_assert_nonnull(strstr(err, "ulimit -l"));
+
+    m = start_ordinary("EDU0", iommu, ENOUGH_FOR_ONE);
+    check_dma(m);
+    vfio_machine_stop(m);
+    close(iommu);
+}
+
+/* There is a limit for the user, and one VM's memory is within it. */
+static void test_user_counts_both(void)
+{
+    int first = open_iommu(false), second = open_iommu(false);
+    VFIOMachine *m = start_ordinary("EDU0", first, ENOUGH_FOR_ONE);
+    g_autofree char *err = refusal_to_ordinary("EDU1", second, "",
+                                               ENOUGH_FOR_ONE);
+
+    g_assert_nonnull(strstr(err, "RLIMIT_MEMLOCK"));
+    g_assert_nonnull(strstr(err, "other processes of this user"));
+    g_assert_nonnull(strstr(err, "memlock-accounting=process"));
+    check_dma(m);
+    vfio_machine_stop(m);
+    close(first);
+    close(second);
+}
+
+static void test_process_counts_its_own(void)
+{
+    int first = open_iommu(true), second = open_iommu(true);
+    VFIOMachine *m = start_ordinary("EDU0", first, ENOUGH_FOR_ONE);
+    VFIOMachine *other = start_ordinary("EDU1", second, ENOUGH_FOR_ONE);
+
+    check_dma(m);
+    check_dma(other);
+    vfio_machine_stop(other);
+    vfio_machine_stop(m);
+    close(first);
+    close(second);
+}
+
+/* Nothing to be done, so no privilege is needed for it. */
+static void test_already_as_wanted(void)
+{
+    int cdev, iommu = open_iommu(true);
+    g_autofree char *device =
+        given_device("EDU0", iommu, ",memlock-accounting=process", &cdev);
+    VFIOMachine *m;
+
+    vfio_rig_be_ordinary();
+    m = vfio_machine_start("%s", device);
+    vfio_rig_be_root();
+    check_dma(m);
+    vfio_machine_stop(m);
+    close(cdev);
+    close(iommu);
+}
+
+static void test_not_privileged(void)
+{
+    int iommu = open_iommu(false);
+    g_autofree char *err =
+        refusal_to_ordinary("EDU0", iommu, ",memlock-accounting=process",
+                            RLIM_INFINITY);
+
+    g_assert_nonnull(strstr(err, vfio_rig_address("EDU0")));
+    g_assert_nonnull(strstr(err, "memlock-accounting=process: Operation not "
+                            "permitted"));
+    g_assert_nonnull(strstr(err, "CAP_SYS_RESOURCE"));
+    close(iommu);
+}
+
+/* An iommufd with an object in it is set in its ways. */
+static void test_too_late(void)
+{
+    struct iommu_ioas_alloc alloc = {
+        .size = sizeof(alloc),
+    };
+    int iommu = open_iommu(false);
+    g_autofree char *object =
+        g_strdup_printf("qom-type=iommufd,id=late,fd=%d,"
+                        "memlock-accounting=process", iommu);
+    g_autofree char *device =
+        g_strdup_printf("vfio-pci,host=%s,iommufd=late",
+                        vfio_rig_address("EDU0"));
+    g_autofree char *error = NULL;
+    VFIOMachine *m = vfio_machine_start(" ");
+
+    g_assert_cmpint(ioctl(iommu, IOMMU_IOAS_ALLOC, &alloc), ==, 0);
+    g_assert_null(vfio_machine_qmp_error(m, "object-add", object));
+    error = vfio_machine_device_add(m, device);
+    g_assert_nonnull(strstr(error, "busy"));
+    g_assert_null(vfio_machine_qmp_error(m, "object-del", "id=late"));
+    vfio_machine_stop(m);
+    close(iommu);
+}
+
+/* KiB that the kernel counts as locked by the process itself */
+static long locked_kib(VFIOMachine *m)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/status", m->pid);
+    g_autofree char *text = NULL;
+    const char *line;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    line = strstr(text, "VmLck:");
+    g_assert_nonnull(line);
+    return atol(line + strlen("VmLck:"));
+}
+
+static long locked_with(const char *accounting)
+{
+    VFIOMachine *m =
+        vfio_machine_start("-object iommufd,id=chosen%s "
+                           "-device vfio-pci,host=%s,iommufd=chosen,addr=%d",
+                           accounting, vfio_rig_address("EDU0"), SLOT);
+    long kib = locked_kib(m);
+
+    check_dma(m);
+    vfio_machine_stop(m);
+    return kib;
+}
+
+static void test_set_by_qemu(void)
+{
+    g_assert_cmpint(locked_with(""), ==, 0);
+    g_assert_cmpint(locked_with(",memlock-accounting=user"), ==, 0);
+    g_assert_cmpint(locked_with(",memlock-accounting=process"), >=,
+                    VFIO_MACHINE_MEMORY / KiB);
+}
+
 int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "memlock");
     prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK);
+    limit_memlock(0, RLIM_INFINITY);
 
     vfio_rig_add("start-says-how-much", VFIO_RIG_IOMMUFD_ONLY,
                  test_start_says_how_much);
@@ -149,6 +364,18 @@ int main(int argc, char **argv)
                  test_memory_that_cannot_be_locked_stops_vm);
     vfio_rig_add("memory-that-can-be-locked-is-plugged", VFIO_RIG_BOTH,
                  test_memory_that_can_be_locked_is_plugged);
+    vfio_rig_add("ordinary-user", VFIO_RIG_IOMMUFD_ONLY, test_ordinary_user);
+    vfio_rig_add("accounting/user-counts-both", VFIO_RIG_IOMMUFD_ONLY,
+                 test_user_counts_both);
+    vfio_rig_add("accounting/process-counts-its-own", VFIO_RIG_IOMMUFD_ONLY,
+                 test_process_counts_its_own);
+    vfio_rig_add("accounting/already-as-wanted", VFIO_RIG_IOMMUFD_ONLY,
+                 test_already_as_wanted);
+    vfio_rig_add("accounting/not-privileged", VFIO_RIG_IOMMUFD_ONLY,
+                 test_not_privileged);
+    vfio_rig_add("accounting/too-late", VFIO_RIG_IOMMUFD_ONLY, test_too_late);
+    vfio_rig_add("accounting/set-by-qemu", VFIO_RIG_IOMMUFD_ONLY,
+                 test_set_by_qemu);
 
     return g_test_run();
 }

@@ -17,6 +17,8 @@
 /* After so many seconds a QEMU that should have refused to start is ended. */
 #define REFUSAL_TIMEOUT 60
 
+#define ORDINARY_USER 1000
+
 static const char *rig_program;
 
 static const char *rig_mode(void)
@@ -143,6 +145,63 @@ char *vfio_rig_cdev_node(const char *name)
 
     g_assert_nonnull(dir);
     return g_strdup_printf("/dev/vfio/devices/%s", g_dir_read_name(dir));
+}
+
+/* Nodes and files */
+
+int vfio_rig_open(const char *path, int flags)
+{
+    int fd = open(path, flags);
+
+    if (fd < 0) {
+        g_error("%s: %s", path, g_strerror(errno));
+    }
+    return fd;
+}
+
+void vfio_rig_write(const char *path, const char *text)
+{
+    int fd = vfio_rig_open(path, O_WRONLY | O_CLOEXEC);
+
+    if (write(fd, text, strlen(text)) != strlen(text)) {
+        g_error("writing '%s' to %s: %s", text, path, g_strerror(errno));
+    }
+    close(fd);
+}
+
+static char *hidden(const char *path)
+{
+    return g_strconcat(path, ".hidden", NULL);
+}
+
+void vfio_rig_hide(const char *path)
+{
+    g_autofree char *away = hidden(path);
+
+    g_assert_cmpint(g_rename(path, away), ==, 0);
+}
+
+void vfio_rig_show(const char *path)
+{
+    g_autofree char *away = hidden(path);
+
+    g_assert_cmpint(g_rename(away, path), ==, 0);
+}
+
+/* Users */
+
+/*
+ * The saved user stays root's, for the way back; a program that is started
+ * has none of it.
+ */
+void vfio_rig_be_ordinary(void)
+{
+    g_assert_cmpint(setresuid(ORDINARY_USER, ORDINARY_USER, 0), ==, 0);
+}
+
+void vfio_rig_be_root(void)
+{
+    g_assert_cmpint(setresuid(0, 0, 0), ==, 0);
 }
 
 /* QEMUs that are not to live */

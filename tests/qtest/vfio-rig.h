@@ -83,6 +83,14 @@ uint16_t vfio_rig_command(const char *name);
 char *vfio_rig_group_node(const char *name);
 char *vfio_rig_cdev_node(const char *name);
 
+/* open(), and write() of a file of sysfs; the test fails if that fails. */
+int vfio_rig_open(const char *path, int flags);
+void vfio_rig_write(const char *path, const char *text);
+
+/* Let nobody find the node at @path, until it is shown again. */
+void vfio_rig_hide(const char *path);
+void vfio_rig_show(const char *path);
+
 /**
  * vfio_rig_wait: whether @condition comes true within half a minute
  *
@@ -98,6 +106,13 @@ char *vfio_rig_cdev_node(const char *name);
         }                                                               \
         done_;                                                          \
     })
+
+/**
+ * vfio_rig_be_ordinary: QEMUs that are started from now on run as an ordinary
+ * user, without any privilege; until vfio_rig_be_root()
+ */
+void vfio_rig_be_ordinary(void);
+void vfio_rig_be_root(void);
 
 /**
  * vfio_rig_run_qemu: run QEMU to its end, with @options as for a shell, the

@@ -17,14 +17,18 @@
 
 /*
  * On a character device that is not bound.  @iommufd is a descriptor of
- * /dev/iommu; @out_devid is the device's id there.
+ * /dev/iommu; @out_devid is the device's id there.  @token_uuid_ptr points to
+ * the 16 bytes of a VF token, with the flag; Linux 6.12 does not know it and
+ * answers EINVAL.
  */
 struct vfio_device_bind_iommufd {
     __u32 argsz;
-    __u32 flags;    /* 0 */
+    __u32 flags;
     __s32 iommufd;
     __u32 out_devid;
+    __aligned_u64 token_uuid_ptr;
 };
+#define VFIO_DEVICE_BIND_FLAG_TOKEN (1 << 0)
 #define VFIO_DEVICE_BIND_IOMMUFD _IO(VFIO_TYPE, VFIO_BASE + 18)
 
 /*

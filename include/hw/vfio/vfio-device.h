@@ -22,11 +22,40 @@ typedef QLIST_HEAD(VFIODeviceList, VFIODevice) VFIODeviceList;
 extern VFIODeviceList vfio_device_list;
 
 /**
+ * vfio_device_take_fd: use the descriptor that fd= gives
+ *
+ * Called first, before anything of the device is known; does nothing without
+ * fd=, which is ->fd_param: a number, or a name given by the monitor's getfd.
+ *
+ * @other: option that names the device too, NULL if there is none; giving both
+ *         is an error, as is fd= without iommufd=
+ *
+ * On success ->fd and ->fd_given are set, and ->sysfsdev is the device's folder
+ * in sysfs, or NULL where that is not visible.
+ *
+ * A descriptor that has a name is the device's from here on, and is closed when
+ * this or anything later fails.  One that is a number is lent (->fd_lent), and
+ * stays open and its giver's when something fails before the device is bound.
+ * Once it is bound it is the device's in either case, and is closed with it.
+ */
+bool vfio_device_take_fd(VFIODevice *vbasedev, const char *other,
+                         Error **errp);
+
+/**
+ * vfio_device_kernel_name: the name of the device's folder in sysfs, such as
+ * "0000:01:00.0"; "fd=FD" where that is not known.  To be freed.
+ */
+char *vfio_device_kernel_name(VFIODevice *vbasedev);
+
+/* Whether sysfs says that it is a mediated device */
+bool vfio_device_is_mdev(VFIODevice *vbasedev);
+
+/**
  * vfio_device_attach: open the device that the user named, and give it memory
  *
  * @vbasedev: its ->name, ->sysfsdev, ->type, ->ops, ->dev and
- *            ->ram_block_discard_allowed are set, and ->iommufd where the
- *            user chose an iommufd object
+ *            ->ram_block_discard_allowed are set, and ->iommufd and ->vf_token
+ *            where the user chose an iommufd object, gave a token
  * @as: where the guest's DMA goes.  The device shares the container of other
  *      devices with the same @as (and the same object) where possible.
  *
@@ -38,8 +67,8 @@ bool vfio_device_attach(VFIODevice *vbasedev, AddressSpace *as, Error **errp);
 /**
  * vfio_device_detach: undo vfio_device_attach(); closes ->fd
  *
- * The caller has unmapped the device's regions.  Does nothing for a device
- * that is not attached.
+ * The caller has unmapped the device's regions.  For a device that is not
+ * attached only a given descriptor is let go of.
  */
 void vfio_device_detach(VFIODevice *vbasedev);
 

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A VFIO device that is given by a descriptor: fd=
+ *
+ * A management program opens the character device, and QEMU need not even see
+ * its node.  The descriptor's number says which device it is: the link of that
+ * number in /sys/dev/char leads to vfio-dev/vfioN in the device's own folder.
+ * Where /sys is not visible, nothing is known but the descriptor.
+ *
+ * Who closes it is in hw/vfio/vfio-device.h.
+ */
+#include "qemu/osdep.h"
+#include <sys/sysmacros.h>
+
+#include "hw/vfio/vfio-common.h"
+#include "monitor/monitor.h"
+#include "qapi/error.h"
+#include "qemu/ctype.h"
+
+/* A getfd name belongs to the monitor until it is taken, a number does not. */
+static bool fd_is_name(const char *param)
+{
+    return !qemu_isdigit(param[0]);
+}
+
+static bool fd_check_options(VFIODevice *vbasedev, const char *other,
+                             Error **errp)
+{
+    ERRP_GUARD();
+
+    if (vbasedev->sysfsdev) {
+        other = "sysfsdev=";
+    }
+    if (other) {
+        error_setg(errp, "%s names a device, and so does fd=", other);
+        error_append_hint(errp, "Give one of the two.\n");
+        return false;
+    }
+
+    if (!vbasedev->iommufd) {
+        error_setg(errp, "fd= needs iommufd=");
+        error_append_hint(errp, "A device's descriptor is used with an "
+                          "iommufd object: -object iommufd,id=iommufd0\n"
+                          "and iommufd=iommufd0 for the device. Without "
+                          "iommufd= it is named by host= or\nsysfsdev=.\n");
+        return false;
+    }
+    return true;
+}
+
+/* What @fd is of, for people: "/dev/kvm", "socket:[123]"; to be freed */
+static char *fd_target(int fd)
+{
+    g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
+
+    return g_file_read_link(link, NULL) ?: g_strdup("something else");
+}
+
+static bool fd_is_of_group(const char *path)
+{
+    return g_str_has_prefix(path, "/sys/devices/virtual/vfio/");
+}
+
+static void fd_explain_other(int fd, const char *path, Error **errp)
+{
+    ERRP_GUARD();
+    g_autofree char *target = fd_target(fd);
+
+    if (path && fd_is_of_group(path)) {
+        error_setg(errp, "it is of the VFIO group %s and not of a device",
+                   target);
+    } else {
+        error_setg(errp, "it is of %s and not of a VFIO device", target);
+    }
+    error_append_hint(errp, "It must be a descriptor of "
+                      "/dev/vfio/devices/vfioN that is open for reading and\n"
+                      "writing. vfioN is in the folder vfio-dev of the "
+                      "device's folder in sysfs.\n");
+}
+
+/*
+ * Set *@sysfsdev to the device's folder, to be freed, or to NULL where sysfs
+ * does not show it; whether it is a VFIO device is for the kernel to say then.
+ */
+static bool fd_identify(int fd, char **sysfsdev, Error **errp)
+{
+    g_autofree char *link = NULL;
+    g_autofree char *cdev = NULL;
+    g_autofree char *folder = NULL;
+    struct stat st;
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fstat(fd, &st) < 0) {
+        error_setg_errno(errp, errno, "it is not open");
+        return false;
+    }
+
+    if (!S_ISCHR(st.st_mode)) {
+        fd_explain_other(fd, NULL, errp);
+        return false;
+    }
+
+    if ((flags & O_ACCMODE) != O_RDWR) {
+        error_setg(errp, "it is not open for reading and writing");
+        return false;
+    }
+
+    link = g_strdup_printf("/sys/dev/char/%u:%u", major(st.st_rdev),
+                           minor(st.st_rdev));
+    cdev = realpath(link, NULL);
+    if (!cdev) {
+        *sysfsdev = NULL;
+        return true;
+    }
+
+    folder = g_path_get_dirname(cdev);
+    if (!g_str_has_suffix(folder, "/vfio-dev")) {
+        fd_explain_other(fd, cdev, errp);
+        return false;
+    }
+
+    *sysfsdev = g_path_get_dirname(folder);
+    return true;
+}
+
+static bool fd_take(VFIODevice *vbasedev, Error **errp)
+{
+    const char *param = vbasedev->fd_param;
+    char *sysfsdev;
+    int fd = monitor_fd_param(monitor_cur(), param, errp);
+
+    if (fd < 0) {
+        return false;
+    }
+
+    if (!fd_identify(fd, &sysfsdev, errp)) {
+        if (fd_is_name(param)) {
+            close(fd);
+        }
+        return false;
+    }
+
+    qemu_set_cloexec(fd);
+    vbasedev->fd = fd;
+    vbasedev->fd_given = true;
+    vbasedev->fd_lent = !fd_is_name(param);
+    vbasedev->sysfsdev = sysfsdev;
+    return true;
+}
+
+bool vfio_device_take_fd(VFIODevice *vbasedev, const char *other, Error **errp)
+{
+    ERRP_GUARD();
+
+    if (!vbasedev->fd_param) {
+        return true;
+    }
+
+    if (!fd_check_options(vbasedev, other, errp) || !fd_take(vbasedev, errp)) {
+        error_prepend(errp, "vfio fd=%s: ", vbasedev->fd_param);
+        return false;
+    }
+    return true;
+}
+
+char *vfio_device_kernel_name(VFIODevice *vbasedev)
+{
+    if (!vbasedev->sysfsdev) {
+        return g_strdup_printf("fd=%s", vbasedev->fd_param);
+    }
+    return g_path_get_basename(vbasedev->sysfsdev);
+}
