@@ -53,6 +53,35 @@ static bool vfio_group_has(VFIOGroup *group, const char *name)
     return false;
 }
 
+/* Whether both are in one group, as far as sysfs tells */
+static bool vfio_group_is_shared(VFIODevice *vbasedev, VFIODevice *other)
+{
+    g_autofree char *link = g_strdup_printf("%s/iommu_group",
+                                            vbasedev->sysfsdev);
+    g_autofree char *other_link = g_strdup_printf("%s/iommu_group",
+                                                  other->sysfsdev ?: "");
+    g_autofree char *group = realpath(link, NULL);
+    g_autofree char *other_group = realpath(other_link, NULL);
+
+    return group && g_strcmp0(group, other_group) == 0;
+}
+
+/* The kernel gives a group out by one way at a time, and says no more. */
+static void vfio_group_explain_iommufd(VFIODevice *vbasedev, Error **errp)
+{
+    ERRP_GUARD();
+    VFIODevice *other;
+
+    QLIST_FOREACH(other, &vfio_device_list, global_next) {
+        if (other->iommufd && vfio_group_is_shared(vbasedev, other)) {
+            error_prepend(errp, "its IOMMU group is used with iommufd=, by %s: ",
+                          other->name);
+            error_append_hint(errp, "Give both devices the same iommufd=.\n");
+            return;
+        }
+    }
+}
+
 /* To be freed */
 static char *vfio_group_device_name(VFIODevice *vbasedev)
 {
@@ -80,6 +109,7 @@ bool vfio_legacy_attach_device(VFIODevice *vbasedev, AddressSpace *as,
 
     group = vfio_get_group(groupid, as, errp);
     if (!group) {
+        vfio_group_explain_iommufd(vbasedev, errp);
         return false;
     }
 

@@ -166,6 +166,62 @@ static void test_two_objects(void)
     check_reset(m);
 }
 
+/*
+ * The second of a group comes by another way than the first, which the kernel
+ * refuses, and then by the same one.
+ */
+static void check_group_is_not_split(const char *first, const char *other,
+                                     const char *const words[2])
+{
+    VFIOMachine *m =
+        vfio_machine_start("-object iommufd,id=more "
+                           "-device vfio-pci,host=%s,addr=%d%s",
+                           vfio_rig_address(of_one_group[0]), SLOT(0), first);
+    g_autofree char *apart =
+        g_strdup_printf("vfio-pci,host=%s,addr=%d%s",
+                        vfio_rig_address(of_one_group[1]), SLOT(1), other);
+    g_autofree char *together =
+        g_strdup_printf("vfio-pci,host=%s,addr=%d%s",
+                        vfio_rig_address(of_one_group[1]), SLOT(1), first);
+    g_autofree char *error = vfio_machine_device_add(m, apart);
+    VFIOEdu *edus[2];
+
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, vfio_rig_address(of_one_group[1])));
+    g_assert_nonnull(strstr(error, words[0]));
+    g_assert_nonnull(strstr(error, words[1]));
+
+    g_assert_null(vfio_machine_device_add(m, together));
+    find_both(m, edus);
+    check_copy(edus[0]);
+    check_copy(edus[1]);
+    stop(m, edus);
+}
+
+static void test_group_by_iommufd_first(void)
+{
+    static const char *const words[] = { "used with iommufd=", "busy" };
+
+    check_group_is_not_split(",iommufd=" VFIO_RIG_IOMMUFD, "", words);
+}
+
+static void test_group_by_group_first(void)
+{
+    static const char *const words[] = { "group is open as /dev/vfio/",
+                                         "busy" };
+
+    check_group_is_not_split("", ",iommufd=" VFIO_RIG_IOMMUFD, words);
+}
+
+static void test_group_by_two_objects(void)
+{
+    static const char *const words[] = { "belongs to another iommufd",
+                                         "not permitted" };
+
+    check_group_is_not_split(",iommufd=" VFIO_RIG_IOMMUFD, ",iommufd=more",
+                             words);
+}
+
 /* What the trace says of the second device that came to an IOAS. */
 static void check_second_attach(char **trace)
 {
@@ -367,6 +423,12 @@ int main(int argc, char **argv)
     vfio_rig_add("group-beside-iommufd", VFIO_RIG_IOMMUFD_ONLY,
                  test_group_beside_iommufd);
     vfio_rig_add("two-objects", VFIO_RIG_IOMMUFD_ONLY, test_two_objects);
+    vfio_rig_add("group-by-iommufd-then-by-group", VFIO_RIG_IOMMUFD_ONLY,
+                 test_group_by_iommufd_first);
+    vfio_rig_add("group-by-group-then-by-iommufd", VFIO_RIG_IOMMUFD_ONLY,
+                 test_group_by_group_first);
+    vfio_rig_add("group-by-two-objects", VFIO_RIG_IOMMUFD_ONLY,
+                 test_group_by_two_objects);
     vfio_rig_add("share-one-ioas", VFIO_RIG_IOMMUFD_ONLY, test_share_one_ioas);
     vfio_rig_add("group-shares-one-ioas", VFIO_RIG_IOMMUFD_ONLY,
                  test_group_shares_one_ioas);
