@@ -110,6 +110,21 @@ void vfio_edu_dma(VFIOEdu *edu, VFIOEduDMA direction, uint32_t iova,
     vfio_edu_dma_wait(edu);
 }
 
+void vfio_edu_gather(VFIOEdu *edu, const uint32_t *iovas, int count,
+                     uint32_t size, uint32_t dst)
+{
+    g_assert_cmpuint(count * size, <=, EDU_DMA_MAX);
+    for (int i = 0; i < count; i++) {
+        vfio_edu_write(edu, EDU_REG_DMA_SRC, iovas[i]);
+        vfio_edu_write(edu, EDU_REG_DMA_DST, EDU_DMA_BUFFER + i * size);
+        vfio_edu_write(edu, EDU_REG_DMA_COUNT, size);
+        vfio_edu_write(edu, EDU_REG_DMA_CMD,
+                       EDU_DMA_RUN | EDU_DMA_FROM_MEMORY);
+        vfio_edu_dma_wait(edu);
+    }
+    vfio_edu_dma(edu, EDU_DMA_TO_MEMORY, dst, count * size);
+}
+
 static uint8_t *random_bytes(uint32_t size)
 {
     uint8_t *bytes = g_malloc(size);

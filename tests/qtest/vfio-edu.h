@@ -69,6 +69,15 @@ void vfio_edu_dma(VFIOEdu *edu, VFIOEduDMA direction, uint32_t iova,
                   uint32_t size);
 
 /**
+ * vfio_edu_gather: let the device read @size bytes at each of @iovas, of
+ * which there are @count, and write all of them to @dst, one after the other
+ *
+ * All of it is EDU_DMA_MAX bytes at most.
+ */
+void vfio_edu_gather(VFIOEdu *edu, const uint32_t *iovas, int count,
+                     uint32_t size, uint32_t dst);
+
+/**
  * vfio_edu_check_copy: the device copies @size bytes in guest memory from
  * @src to @dst, these and no others
  *

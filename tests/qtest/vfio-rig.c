@@ -20,19 +20,26 @@
 #define ORDINARY_USER 1000
 
 static const char *rig_program;
+static const char *rig_used;    /* by vfio_rig_use() */
 
 static const char *rig_mode(void)
 {
     const char *mode = g_getenv("VFIO_TEST_MODE");
 
     g_assert(!mode || g_str_equal(mode, "legacy") ||
-             g_str_equal(mode, "iommufd"));
+             g_str_equal(mode, "iommufd") || g_str_equal(mode, "both"));
     return mode;
+}
+
+void vfio_rig_use(const char *mode)
+{
+    g_assert_cmpstr(rig_mode(), ==, "both");
+    rig_used = mode;
 }
 
 bool vfio_rig_iommufd(void)
 {
-    return g_strcmp0(rig_mode(), "iommufd") == 0;
+    return g_strcmp0(rig_used ?: rig_mode(), "iommufd") == 0;
 }
 
 bool vfio_rig_kernel_is(const char *kernel)

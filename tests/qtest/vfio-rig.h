@@ -5,7 +5,8 @@
  * The rig is a machine with an IOMMU, a kernel with VFIO and iommufd, and
  * devices bound to vfio-pci.  It says so in the environment:
  *
- *   VFIO_TEST_MODE      legacy or iommufd: how QEMU shall use the devices
+ *   VFIO_TEST_MODE      legacy or iommufd: how QEMU shall use the devices;
+ *                       both: in turn, for a program that compares them
  *   VFIO_TEST_<NAME>    PCI address of the device called NAME, such as EDU0
  *   VFIO_TEST_KERNEL    plain; nocdev: without VFIO_DEVICE_CDEV; noremap:
  *                       without interrupt remapping
@@ -58,7 +59,10 @@ void vfio_rig_add(const char *name, VFIORigModes modes, void (*fn)(void));
 void vfio_rig_add_data(const char *name, VFIORigModes modes,
                        void (*fn)(const void *data), const void *data);
 
-/* What VFIO_TEST_MODE and VFIO_TEST_KERNEL say. */
+/* How a program for both modes uses devices from now on. */
+void vfio_rig_use(const char *mode);
+
+/* What VFIO_TEST_MODE, or vfio_rig_use(), and VFIO_TEST_KERNEL say. */
 bool vfio_rig_iommufd(void);
 bool vfio_rig_kernel_is(const char *kernel);
 

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a passed-through device reaches by DMA: three views, each on its own
+ *
+ *   the IOMMU's page table     debugfs of the kernel's intel-iommu
+ *   the guest's memory map     what QEMU's monitor shows
+ *   the pages of that memory   QEMU's page table, /proc/PID/pagemap
+ *
+ * Addresses and sizes in bytes, "last" is inclusive.
+ */
+#ifndef TESTS_VFIO_MAPPED_H
+#define TESTS_VFIO_MAPPED_H
+
+#include "vfio-rig.h"
+
+/* An entry of the IOMMU's page table */
+typedef struct VFIOMappedPage {
+    uint64_t iova;
+    uint64_t size;
+    uint64_t phys;      /* in the rig's memory */
+    bool writable;
+} VFIOMappedPage;
+
+/* Adjacent addresses of one permission */
+typedef struct VFIORange {
+    uint64_t first;
+    uint64_t last;
+    bool writable;
+} VFIORange;
+
+/* Memory of the guest that a device could reach; whole pages only */
+typedef struct VFIORegion {
+    VFIORange range;
+    bool bar;           /* of a passed-through device */
+    const char *name;   /* of the memory region */
+} VFIORegion;
+
+/**
+ * vfio_mapped_pages: the IOMMU's page table for the rig's device @name, as
+ * VFIOMappedPages in the order of their addresses
+ *
+ * Empty when the device has none, and its DMA is blocked.
+ */
+GArray *vfio_mapped_pages(const char *name);
+
+/* Whether two page tables have the same in each entry. */
+bool vfio_mapped_same(GArray *a, GArray *b);
+
+/* The VFIORanges that are mapped. */
+GArray *vfio_mapped_ranges(GArray *pages);
+
+/**
+ * vfio_mapped_check_memory: each of @pages is the page that QEMU itself has
+ * there; the test fails if one is not
+ *
+ * @regions: of vfio_machine_regions(), which have all of @pages.  Those of
+ * BARs are left out: pagemap does not show what is no memory.
+ */
+void vfio_mapped_check_memory(VFIOMachine *m, GArray *pages, GArray *regions);
+
+/* RAM and ROM in the guest's memory map, as VFIORegions. */
+GArray *vfio_machine_regions(VFIOMachine *m);
+
+GArray *vfio_ranges_new(void);
+
+/* Append what lies behind all that is in @ranges, and join it to the last. */
+void vfio_ranges_add(GArray *ranges, VFIORange range);
+
+/* A line for each; to be freed. */
+char *vfio_ranges_text(GArray *ranges);
+
+#endif /* TESTS_VFIO_MAPPED_H */

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Ways in which the memory map of a running guest changes, as small steps
+ *
+ * Each is what a guest or its user does, and leaves it to the caller to look
+ * at the outcome.
+ */
+#ifndef TESTS_VFIO_MEMORY_H
+#define TESTS_VFIO_MEMORY_H
+
+#include "libqos/virtio-pci.h"
+#include "vfio-mapped.h"
+
+/* A virtio device, with its queues ready */
+typedef struct VFIOVirtio {
+    VFIOMachine *machine;
+    QVirtioPCIDevice *pci;
+    QGuestAllocator alloc;
+    QVirtQueue *queues[2];
+    int num_queues;
+} VFIOVirtio;
+
+/* A virtio-mem device, and what a driver knows of it */
+typedef struct VFIOVirtioMem {
+    VFIOVirtio *virtio;
+    uint64_t addr;
+    uint64_t block_size;
+    uint64_t num_blocks;
+    unsigned long *plugged; /* a bit for each block */
+} VFIOVirtioMem;
+
+/* DIMMs */
+
+/**
+ * vfio_memory_plug: plug a DIMM with memory of its own
+ *
+ * @driver: pc-dimm or nvdimm, and its properties as for -device
+ * @slot: of the DIMM, "dimm<slot>"; its memory is "mem<slot>"
+ * @backend: for instance "memory-backend-ram", with its properties
+ */
+void vfio_memory_plug(VFIOMachine *m, const char *driver, int slot,
+                      const char *backend, uint64_t size);
+
+/* Ask the guest to let the DIMM go; do what a guest then does. */
+void vfio_memory_ask_back(VFIOMachine *m, int slot);
+void vfio_memory_eject(VFIOMachine *m, int slot);
+
+/* Drop the memory of a DIMM that is gone. */
+void vfio_memory_drop(VFIOMachine *m, int slot);
+
+/* PCI configuration of the device in @slot */
+void vfio_memory_config_byte(VFIOMachine *m, int slot, uint8_t reg,
+                             uint8_t value);
+void vfio_memory_command(VFIOMachine *m, int slot, uint16_t command);
+
+/* Write a BAR of 32 or 64 bits; @reg: PCI_BASE_ADDRESS_0 or another. */
+void vfio_memory_bar(VFIOMachine *m, int slot, uint8_t reg, uint32_t value);
+void vfio_memory_bar64(VFIOMachine *m, int slot, uint8_t reg, uint64_t value);
+
+/* Virtio devices, found in @slot */
+
+VFIOVirtio *vfio_virtio_new(VFIOMachine *m, int slot, int num_queues);
+void vfio_virtio_free(VFIOVirtio *v);
+
+/* Send @out_size bytes to @queue, and wait for an answer of @in_size. */
+void vfio_virtio_request(VFIOVirtio *v, int queue, const void *out,
+                         size_t out_size, void *in, size_t in_size);
+
+/* A device of which nothing is plugged yet */
+VFIOVirtioMem *vfio_virtio_mem_new(VFIOMachine *m, int slot);
+void vfio_virtio_mem_free(VFIOVirtioMem *mem);
+
+/* What the guest may plug, in bytes; @id: of the device */
+void vfio_virtio_mem_offer(VFIOVirtioMem *mem, const char *id, uint64_t size);
+
+/* Ask the device, and return its VIRTIO_MEM_RESP_*. */
+int vfio_virtio_mem_plug(VFIOVirtioMem *mem, uint64_t block, uint16_t count);
+int vfio_virtio_mem_unplug(VFIOVirtioMem *mem, uint64_t block,
+                           uint16_t count);
+int vfio_virtio_mem_unplug_all(VFIOVirtioMem *mem);
+
+/* Put the page of guest memory at @addr in the balloon, or take it out. */
+void vfio_balloon_inflate(VFIOVirtio *v, uint64_t addr);
+void vfio_balloon_deflate(VFIOVirtio *v, uint64_t addr);
+
+#endif /* TESTS_VFIO_MEMORY_H */

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A guest whose memory changes while a passed-through device uses it
+ *
+ * After each step, three things must hold: what the IOMMU maps is what QEMU
+ * says that the guest has, page by page the one that QEMU has there, and the
+ * same as in another run of the same steps.
+ */
+#include "qemu/osdep.h"
+
+#include <glib/gstdio.h>
+
+#include "qemu/bitops.h"
+#include "vfio-edu.h"
+#include "vfio-scene.h"
+
+#define EDU_REACH   (1ULL << 28)
+#define EDGE        64
+
+/* Where the device writes what it has read */
+#define SCRATCH     0x300000
+
+/* What should be mapped, and what is */
+
+/* For MSIs, and behind the 39 bits that the rig's IOMMU has */
+static bool is_reserved(const VFIORange *range)
+{
+    return (range->first <= 0xfeefffff && range->last >= 0xfee00000) ||
+           range->last >= 1ULL << 39;
+}
+
+static void add_plugged_blocks(GArray *ranges, VFIOVirtioMem *mem)
+{
+    for (uint64_t i = 0; mem && i < mem->num_blocks; i++) {
+        uint64_t first = mem->addr + i * mem->block_size;
+
+        if (test_bit(i, mem->plugged)) {
+            vfio_ranges_add(ranges, (VFIORange) {
+                .first = first,
+                .last = first + mem->block_size - 1,
+                .writable = true,
+            });
+        }
+    }
+}
+
+/* Linux 6.12's iommufd does not map BARs of other devices, type1 does. */
+static GArray *expected_ranges(VFIOScene *s, GArray *regions)
+{
+    GArray *ranges = vfio_ranges_new();
+
+    for (int i = 0; i < regions->len; i++) {
+        VFIORegion *region = &g_array_index(regions, VFIORegion, i);
+
+        if (g_str_equal(region->name, VFIO_SCENE_VMEM)) {
+            add_plugged_blocks(ranges, s->vmem);
+        } else if (is_reserved(&region->range)) {
+            g_test_message("%s is out of reach", region->name);
+        } else if (!region->bar || !vfio_rig_iommufd()) {
+            vfio_ranges_add(ranges, region->range);
+        }
+    }
+    return ranges;
+}
+
+static bool in_bar(GArray *regions, uint64_t iova)
+{
+    for (int i = 0; i < regions->len; i++) {
+        VFIORegion *region = &g_array_index(regions, VFIORegion, i);
+
+        if (region->bar && iova >= region->range.first &&
+            iova <= region->range.last) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What both runs must have */
+static char *memory_text(GArray *pages, GArray *regions)
+{
+    g_autoptr(GArray) memory = g_array_new(false, false,
+                                           sizeof(VFIOMappedPage));
+    g_autoptr(GArray) ranges = NULL;
+
+    for (int i = 0; i < pages->len; i++) {
+        VFIOMappedPage *page = &g_array_index(pages, VFIOMappedPage, i);
+
+        if (!in_bar(regions, page->iova)) {
+            g_array_append_val(memory, *page);
+        }
+    }
+    ranges = vfio_mapped_ranges(memory);
+    return vfio_ranges_text(ranges);
+}
+
+static void check_mapped(VFIOScene *s, GArray *pages, GArray *regions)
+{
+    g_autoptr(GArray) mapped = vfio_mapped_ranges(pages);
+    g_autoptr(GArray) expected = expected_ranges(s, regions);
+    g_autofree char *mapped_text = vfio_ranges_text(mapped);
+    g_autofree char *expected_text = vfio_ranges_text(expected);
+
+    g_assert_cmpstr(mapped_text, ==, expected_text);
+    vfio_mapped_check_memory(s->machine, pages, regions);
+}
+
+static bool look(VFIOScene *s, const char *fmt, va_list ap)
+{
+    g_autoptr(GArray) before = s->pages;
+    g_autoptr(GArray) regions = vfio_machine_regions(s->machine);
+    g_autofree char *step = g_strdup_vprintf(fmt, ap);
+    g_autofree char *text = NULL;
+
+    g_test_message("%s", step);
+    s->pages = vfio_mapped_pages("EDU0");
+    check_mapped(s, s->pages, regions);
+    text = memory_text(s->pages, regions);
+    g_string_append_printf(s->record, "after: %s\n%s", step, text);
+    return !before || !vfio_mapped_same(before, s->pages);
+}
+
+bool vfio_look(VFIOScene *s, const char *fmt, ...)
+{
+    va_list ap;
+    bool differs;
+
+    va_start(ap, fmt);
+    differs = look(s, fmt, ap);
+    va_end(ap);
+    return differs;
+}
+
+void vfio_changed(VFIOScene *s, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    g_assert_true(look(s, fmt, ap));
+    va_end(ap);
+}
+
+void vfio_unchanged(VFIOScene *s, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    g_assert_false(look(s, fmt, ap));
+    va_end(ap);
+}
+
+/* Once more, by DMA */
+
+static void fill(VFIOScene *s, uint64_t addr)
+{
+    uint8_t bytes[EDGE];
+
+    for (int i = 0; i < EDGE; i++) {
+        bytes[i] = g_test_rand_int();
+    }
+    qtest_bufwrite(s->machine->qts, addr, bytes, EDGE);
+}
+
+/*
+ * Put something at the edges of each region that the device's 28 bits reach;
+ * returns the addresses.
+ */
+static GArray *fill_edges(VFIOScene *s)
+{
+    g_autoptr(GArray) regions = vfio_machine_regions(s->machine);
+    GArray *edges = g_array_new(false, false, sizeof(uint32_t));
+
+    for (int i = 0; i < regions->len; i++) {
+        VFIORange *range = &g_array_index(regions, VFIORegion, i).range;
+        uint32_t addr[] = { range->first, range->last + 1 - EDGE };
+
+        if (range->last < EDU_REACH) {
+            g_array_append_vals(edges, addr, ARRAY_SIZE(addr));
+            for (int j = 0; range->writable && j < ARRAY_SIZE(addr); j++) {
+                fill(s, addr[j]);
+            }
+        }
+    }
+    return edges;
+}
+
+/* The device finds there what the guest finds. */
+void vfio_check_dma(VFIOScene *s, int slot)
+{
+    g_autoptr(GArray) edges = fill_edges(s);
+    uint32_t *addr = (uint32_t *)edges->data;
+    VFIOEdu *edu = vfio_edu_new(s->machine, slot);
+
+    vfio_edu_gather(edu, addr, edges->len, EDGE, SCRATCH);
+    for (int i = 0; i < edges->len; i++) {
+        uint8_t guest[EDGE], device[EDGE];
+
+        qtest_bufread(s->machine->qts, addr[i], guest, EDGE);
+        qtest_bufread(s->machine->qts, SCRATCH + i * EDGE, device, EDGE);
+        g_assert_cmpmem(device, EDGE, guest, EDGE);
+    }
+    vfio_edu_free(edu);
+}
+
+/* A scene's life */
+
+char *vfio_scene_device(void)
+{
+    return g_strdup_printf("%s,x-no-mmap=on,id=edu0,addr=%d",
+                           vfio_rig_device("EDU0"), VFIO_SCENE_SLOT);
+}
+
+VFIOMachine *vfio_scene_machine(const char *options, const char *errors)
+{
+    g_autofree char *edu = vfio_scene_device();
+
+    return vfio_machine_start("-m 64M -device %s %s 2>%s", edu, options,
+                              errors);
+}
+
+void vfio_scene_start(VFIOScene *s, const char *options, const char *errors)
+{
+    *s = (VFIOScene) {
+        .machine = vfio_scene_machine(options, errors),
+        .record = g_string_new(NULL),
+    };
+    vfio_changed(s, "start");
+}
+
+char *vfio_scene_stop(VFIOScene *s)
+{
+    g_array_unref(s->pages);
+    if (s->vmem) {
+        vfio_virtio_mem_free(s->vmem);
+    }
+    vfio_machine_stop(s->machine);
+    return g_string_free(s->record, false);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A guest whose memory changes while a passed-through device uses it
+ *
+ * After each step, three things must hold: what the IOMMU maps is what QEMU
+ * says that the guest has, page by page the one that QEMU has there, and the
+ * same as in another run of the same steps.
+ */
+#ifndef TESTS_VFIO_SCENE_H
+#define TESTS_VFIO_SCENE_H
+
+#include "vfio-memory.h"
+
+/* Where the device is: the rig's EDU0, as "edu0" */
+#define VFIO_SCENE_SLOT 4
+
+/* The memory backend of a virtio-mem device, where a scene has one */
+#define VFIO_SCENE_VMEM "vmem"
+
+typedef struct VFIOScene {
+    VFIOMachine *machine;   /* with 64 MiB */
+    VFIOVirtioMem *vmem;    /* NULL while no driver runs */
+    GArray *pages;          /* VFIOMappedPages after the last step */
+    GString *record;        /* what was mapped after each step */
+} VFIOScene;
+
+/**
+ * vfio_scene_device: the device as for -device; to be freed
+ *
+ * Its BAR is not mapped into QEMU, or type1 would map it for the device
+ * itself.
+ */
+char *vfio_scene_device(void);
+
+/* A machine with the device; what QEMU says goes to the file @errors. */
+VFIOMachine *vfio_scene_machine(const char *options, const char *errors);
+
+/* Start such a machine, and look at it. */
+void vfio_scene_start(VFIOScene *s, const char *options, const char *errors);
+
+/* Returns the record, to be freed. */
+char *vfio_scene_stop(VFIOScene *s);
+
+/**
+ * vfio_look: to be called after each step, with what it was
+ *
+ * Returns whether the IOMMU maps something else than before.  The test fails
+ * if that is not what the guest has.
+ */
+bool vfio_look(VFIOScene *s, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+
+/* The same, after a step that must or must not change what is mapped */
+void vfio_changed(VFIOScene *s, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+void vfio_unchanged(VFIOScene *s, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+
+/**
+ * vfio_check_dma: the edu in @slot reads what the guest reads, at the edges
+ * of all memory within its 28 bits
+ *
+ * Random bytes are written there, where they can be.
+ */
+void vfio_check_dma(VFIOScene *s, int slot);
+
+#endif /* TESTS_VFIO_SCENE_H */
