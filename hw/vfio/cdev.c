@@ -188,7 +188,7 @@ bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp)
     return !ret;
 }
 
-bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id, bool *pins,
+bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
                            Error **errp)
 {
     ERRP_GUARD();
@@ -209,7 +209,7 @@ bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id, bool *pins,
     }
 
     /* The kernel returns the page table that it made or found, if any. */
-    *pins = attach.pt_id != ioas_id;
+    vbasedev->pins = attach.pt_id != ioas_id;
     return true;
 }
 

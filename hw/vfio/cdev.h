@@ -52,10 +52,10 @@ bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp);
 /**
  * vfio_cdev_attach_ioas: let the device's DMA go to an I/O address space
  *
- * @pins: set to whether the device has a page table of the host's IOMMU, so
- *        that what is mapped is pinned for it.  A mediated device has none.
+ * On success ->pins is whether the device has a page table of the host's IOMMU,
+ * so that what is mapped is pinned for it.  A mediated device has none.
  */
-bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id, bool *pins,
+bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
                            Error **errp);
 
 /**

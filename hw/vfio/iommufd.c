@@ -36,9 +36,9 @@ typedef struct VFIOIOMMUFDContainer {
     VFIOContainer base;
     IOMMUFDBackend *be;     /* connected */
     uint32_t ioas_id;
-    bool pins;      /* a device here has page tables; mdevs have none */
+    unsigned pinning;   /* devices with page tables; mdevs have none */
     bool leaving;   /* the last device has detached: nothing is mapped */
-    bool no_bars;   /* the kernel does not map BARs by their address */
+    bool no_bars;   /* not all BARs are mapped, and no more will be */
     bool no_bars_said;
 } VFIOIOMMUFDContainer;
 
@@ -67,12 +67,15 @@ static void vfio_iommufd_say_no_bars(VFIOIOMMUFDContainer *container)
     }
 }
 
+static bool vfio_iommufd_pins(VFIOIOMMUFDContainer *container)
+{
+    return container->pinning > 0;
+}
+
 /* A device alone has no peer, and its user nothing to know. */
 static void vfio_iommufd_say_no_peers(VFIOIOMMUFDContainer *container)
 {
-    VFIODevice *first = QLIST_FIRST(&container->base.device_list);
-
-    if (container->no_bars && first && QLIST_NEXT(first, container_next)) {
+    if (container->no_bars && container->pinning > 1) {
         vfio_iommufd_say_no_bars(container);
     }
 }
@@ -82,7 +85,8 @@ static void vfio_iommufd_say_no_peers(VFIOIOMMUFDContainer *container)
  * vendors' kernels can do it.  So the first one decides for all.
  *
  * Where nothing is pinned the map would succeed, and make the attach of the
- * first device that pins fail.  Devices without page tables reach no BARs.
+ * next device that pins fail.  A BAR that comes then is left out, and with it
+ * all later ones: a device that reaches some of them is no better off.
  */
 static int vfio_iommufd_dma_map_bar(VFIOContainer *base, hwaddr iova,
                                     ram_addr_t size, void *vaddr,
@@ -91,10 +95,7 @@ static int vfio_iommufd_dma_map_bar(VFIOContainer *base, hwaddr iova,
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
     int ret = 0;
 
-    if (!container->pins) {
-        return 0;
-    }
-
+    container->no_bars |= !vfio_iommufd_pins(container);
     if (!container->no_bars) {
         ret = vfio_iommufd_map(container, iova, size, vaddr, readonly);
         container->no_bars = ret == -EFAULT;
@@ -117,8 +118,14 @@ static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
                                 ram_addr_t size, void *vaddr, bool readonly)
 {
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
-    int ret = vfio_iommufd_map(container, iova, size, vaddr, readonly);
+    int ret;
 
+    if (!vfio_iommufd_pins(container) && vfio_iommufd_is_bar(vaddr)) {
+        container->no_bars = true;
+        return 0;
+    }
+
+    ret = vfio_iommufd_map(container, iova, size, vaddr, readonly);
     if (ret == -EFAULT && vfio_iommufd_is_bar(vaddr)) {
         container->no_bars = true;
         vfio_iommufd_say_no_bars(container);
@@ -323,10 +330,23 @@ static bool vfio_iommufd_learn_limits(VFIOIOMMUFDContainer *container,
     return true;
 }
 
-static void vfio_iommufd_detach(VFIODevice *vbasedev)
+static bool vfio_iommufd_attach(VFIOIOMMUFDContainer *container,
+                                VFIODevice *vbasedev, Error **errp)
+{
+    if (!vfio_cdev_attach_ioas(vbasedev, container->ioas_id, errp)) {
+        return false;
+    }
+
+    container->pinning += vbasedev->pins;
+    return true;
+}
+
+static void vfio_iommufd_detach(VFIOIOMMUFDContainer *container,
+                                VFIODevice *vbasedev)
 {
     Error *err = NULL;
 
+    container->pinning -= vbasedev->pins;
     if (!vfio_cdev_detach_ioas(vbasedev, &err)) {
         error_reportf_err(err, VFIO_MSG_PREFIX, vbasedev->name);
     }
@@ -338,7 +358,7 @@ static void vfio_iommufd_leave(VFIOIOMMUFDContainer *container,
 {
     bool last = QLIST_EMPTY(&container->base.device_list);
 
-    vfio_iommufd_detach(vbasedev);
+    vfio_iommufd_detach(container, vbasedev);
     if (last) {
         container->leaving = true;
         memory_listener_unregister(&container->base.listener);
@@ -349,15 +369,13 @@ static bool vfio_iommufd_join(VFIOIOMMUFDContainer *container,
                               VFIODevice *vbasedev, Error **errp)
 {
     bool first = QLIST_EMPTY(&container->base.device_list);
-    bool pins;
 
-    if (!vfio_cdev_attach_ioas(vbasedev, container->ioas_id, &pins, errp)) {
+    if (!vfio_iommufd_attach(container, vbasedev, errp)) {
         return false;
     }
-    container->pins |= pins;
 
     if (first && !vfio_iommufd_learn_limits(container, errp)) {
-        vfio_iommufd_detach(vbasedev);
+        vfio_iommufd_detach(container, vbasedev);
         return false;
     }
 
