@@ -9,6 +9,7 @@
  * vfio_pci_core_match()).
  */
 #include "qemu/osdep.h"
+#include <glob.h>
 
 #include "hw/vfio/vfio-common.h"
 #include "qapi/error.h"
@@ -82,6 +83,28 @@ static void vfio_group_explain_iommufd(VFIODevice *vbasedev, Error **errp)
     }
 }
 
+static bool vfio_has_cdev(VFIODevice *vbasedev)
+{
+    g_autofree char *pattern = g_strdup_printf("%s/vfio-dev/vfio*/dev",
+                                               vbasedev->sysfsdev);
+    glob_t found = {};
+    bool has = glob(pattern, 0, NULL, &found) == 0;
+
+    globfree(&found);
+    return has;
+}
+
+/* A kernel without VFIO_GROUP lacks just the files that are opened here. */
+static void vfio_group_hint_iommufd(VFIODevice *vbasedev, Error **errp)
+{
+    if (access("/dev/vfio/vfio", F_OK) && errno == ENOENT &&
+        vfio_has_cdev(vbasedev)) {
+        error_append_hint(errp, "The host has no /dev/vfio/vfio, but a "
+                          "character device for this device:\nuse -object "
+                          "iommufd,id=iommufd0 and iommufd=iommufd0.\n");
+    }
+}
+
 /* To be freed */
 static char *vfio_group_device_name(VFIODevice *vbasedev)
 {
@@ -99,6 +122,7 @@ static char *vfio_group_device_name(VFIODevice *vbasedev)
 bool vfio_legacy_attach_device(VFIODevice *vbasedev, AddressSpace *as,
                                Error **errp)
 {
+    ERRP_GUARD();
     g_autofree char *kernel_name = NULL;
     VFIOGroup *group;
     int groupid;
@@ -110,6 +134,7 @@ bool vfio_legacy_attach_device(VFIODevice *vbasedev, AddressSpace *as,
     group = vfio_get_group(groupid, as, errp);
     if (!group) {
         vfio_group_explain_iommufd(vbasedev, errp);
+        vfio_group_hint_iommufd(vbasedev, errp);
         return false;
     }
 
