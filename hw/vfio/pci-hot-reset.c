@@ -111,7 +111,7 @@ static void hot_reset_report_missing(VFIOPCIDevice *vdev,
 }
 
 /* May all of @info be reset at once?  0 or -errno */
-static int hot_reset_check(VFIOPCIDevice *vdev,
+static int hot_reset_check(VFIOPCIDevice *vdev, bool report,
                            struct vfio_pci_hot_reset_info *info)
 {
     if (!(info->flags & VFIO_PCI_HOT_RESET_FLAG_DEV_ID)) {
@@ -122,7 +122,7 @@ static int hot_reset_check(VFIOPCIDevice *vdev,
     }
 
     if (!(info->flags & VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED)) {
-        if (!vdev->has_pm_reset) {
+        if (report) {
             hot_reset_report_missing(vdev, info);
         }
         return -EPERM;
@@ -191,6 +191,11 @@ static int hot_reset_set(VFIOPCIDevice *vdev, bool single,
 int vfio_pci_hot_reset_cdev(VFIOPCIDevice *vdev, bool single)
 {
     struct vfio_pci_hot_reset_info *info;
+    /*
+     * A reset of the machine tries @vdev with others and then by itself: the
+     * second time is for telling, if a PM reset is not what comes third.
+     */
+    bool report = single && !vdev->has_pm_reset;
     int ret;
 
     if (!single) {
@@ -200,12 +205,12 @@ int vfio_pci_hot_reset_cdev(VFIOPCIDevice *vdev, bool single)
 
     info = hot_reset_info(vdev, &ret);
     if (info) {
-        ret = hot_reset_check(vdev, info);
+        ret = hot_reset_check(vdev, report, info);
         if (!ret) {
             ret = hot_reset_set(vdev, single, info);
         }
         g_free(info);
-    } else if (!vdev->has_pm_reset) {
+    } else if (report) {
         error_report("vfio: Cannot reset device %s, "
                      "no available reset mechanism.", vdev->vbasedev.name);
     }
