@@ -28,6 +28,7 @@ typedef struct Cause {
     const char *legacy[3];
     const char *iommufd[3];
     const char *hint;           /* shown at start only, QMP has no hints */
+    const char *legacy_hint;
 
     const char *kernel;         /* VFIO_TEST_KERNEL, "plain" by default */
     const char *victim;         /* device of the rig, EDU0 by default */
@@ -59,6 +60,7 @@ static void let_go(const char *victim, VFIOMachine *m);
 static void forbid_unsafe_interrupts(const char *victim);
 static void allow_unsafe_interrupts(const char *victim, VFIOMachine *m);
 static void create_absent(const char *victim, VFIOMachine *m);
+static void expect_no_container(const char *victim);
 
 static const Cause causes[] = {
     {
@@ -133,6 +135,12 @@ static const Cause causes[] = {
         .kernel = "nocdev",
         .iommufd = { "character device" },
         .hint = "VFIO_DEVICE_CDEV",
+    }, {
+        .name = "kernel-without-groups",
+        .kernel = "nogroup",
+        .legacy = { "/dev/vfio/", "No such file" },
+        .legacy_hint = "use -object iommufd,id=iommufd0 and iommufd=iommufd0",
+        .make = expect_no_container,
     }, {
         .name = "no-interrupt-remapping",
         .kernel = "noremap",
@@ -230,30 +238,17 @@ static void allow_cdev(const char *victim, VFIOMachine *m)
 
 static void unbind(const char *victim)
 {
-    g_autofree char *file = vfio_rig_sysfs(victim, "driver/unbind");
-
-    if (g_file_test(file, G_FILE_TEST_EXISTS)) {
-        vfio_rig_write(file, vfio_rig_address(victim));
-    }
-}
-
-static void give_to(const char *victim, const char *driver)
-{
-    g_autofree char *override = vfio_rig_sysfs(victim, "driver_override");
-
-    unbind(victim);
-    vfio_rig_write(override, driver);
-    vfio_rig_write("/sys/bus/pci/drivers_probe", vfio_rig_address(victim));
+    vfio_rig_unbind(victim);
 }
 
 static void give_to_nvme(const char *victim)
 {
-    give_to(victim, "nvme");
+    vfio_rig_bind(victim, "nvme");
 }
 
 static void give_to_vfio(const char *victim, VFIOMachine *m)
 {
-    give_to(victim, "vfio-pci");
+    vfio_rig_bind(victim, "vfio-pci");
 }
 
 static void forbid_unsafe_interrupts(const char *victim)
@@ -274,6 +269,11 @@ static void create_absent(const char *victim, VFIOMachine *m)
     }
 }
 
+static void expect_no_container(const char *victim)
+{
+    g_assert_false(g_file_test("/dev/vfio/vfio", G_FILE_TEST_EXISTS));
+}
+
 /* The two tries */
 
 static const char *victim_of(const Cause *cause)
@@ -284,6 +284,11 @@ static const char *victim_of(const Cause *cause)
 static const char *const *words_of(const Cause *cause)
 {
     return vfio_rig_iommufd() ? cause->iommufd : cause->legacy;
+}
+
+static const char *hint_of(const Cause *cause)
+{
+    return vfio_rig_iommufd() ? cause->hint : cause->legacy_hint;
 }
 
 /* The device which cannot work, as -device and device_add take it */
@@ -300,16 +305,27 @@ static char *bad_device(const Cause *cause)
                            cause->iommufd_id ?: VFIO_RIG_IOMMUFD : "", SLOT);
 }
 
+/* The way of the mode that we are not in: for what a kernel will never have */
+static char *other_way(const Cause *cause, VFIOMachine *m)
+{
+    if (!vfio_rig_iommufd()) {
+        g_assert_null(vfio_machine_qmp_error(m, "object-add", "qom-type=iommufd"
+                                             ",id=" VFIO_RIG_IOMMUFD));
+    }
+    return g_strdup_printf("vfio-pci,host=%s,id=victim,addr=%d%s",
+                           vfio_rig_address(victim_of(cause)), SLOT,
+                           vfio_rig_iommufd() ? "" :
+                           ",iommufd=" VFIO_RIG_IOMMUFD);
+}
+
 /* A device which works as soon as the cause is gone */
-static char *good_device(const Cause *cause)
+static char *good_device(const Cause *cause, VFIOMachine *m)
 {
     if (cause->unmake) {
         return bad_device(cause);
     }
     if (cause->kernel) {
-        /* For what the kernel will never have there is the group. */
-        return g_strdup_printf("vfio-pci,host=%s,id=victim,addr=%d",
-                               vfio_rig_address(victim_of(cause)), SLOT);
+        return other_way(cause, m);
     }
     return g_strdup_printf("%s,id=victim,addr=%d",
                            vfio_rig_device(victim_of(cause)), SLOT);
@@ -366,8 +382,8 @@ static void test_at_start(const void *data)
 
     vfio_rig_check_refusal(status, text);
     check_message(cause, text);
-    if (vfio_rig_iommufd() && cause->hint) {
-        check_text_has(text, cause->hint);
+    if (hint_of(cause)) {
+        check_text_has(text, hint_of(cause));
     }
 }
 
@@ -405,7 +421,7 @@ static void test_by_device_add(const void *data)
     const Cause *cause = data;
     VFIOMachine *m = vfio_machine_start("-object rng-builtin,id=other");
     g_autofree char *bad = bad_device(cause);
-    g_autofree char *good = good_device(cause);
+    g_autofree char *good = NULL;
     g_autofree char *before = vfio_machine_state(m);
     g_autofree char *first = NULL;
     g_autofree char *second = NULL;
@@ -422,6 +438,7 @@ static void test_by_device_add(const void *data)
     check_message(cause, first);
     g_assert_cmpstr(after, ==, before);
 
+    good = good_device(cause, m);
     g_assert_null(vfio_machine_device_add(m, good));
     check_device_works(cause, m);
     vfio_machine_stop(m);

@@ -176,6 +176,24 @@ void vfio_rig_write(const char *path, const char *text)
     close(fd);
 }
 
+void vfio_rig_unbind(const char *name)
+{
+    g_autofree char *file = vfio_rig_sysfs(name, "driver/unbind");
+
+    if (g_file_test(file, G_FILE_TEST_EXISTS)) {
+        vfio_rig_write(file, vfio_rig_address(name));
+    }
+}
+
+void vfio_rig_bind(const char *name, const char *driver)
+{
+    g_autofree char *override = vfio_rig_sysfs(name, "driver_override");
+
+    vfio_rig_unbind(name);
+    vfio_rig_write(override, driver);
+    vfio_rig_write("/sys/bus/pci/drivers_probe", vfio_rig_address(name));
+}
+
 static char *hidden(const char *path)
 {
     return g_strconcat(path, ".hidden", NULL);

@@ -8,8 +8,9 @@
  *   VFIO_TEST_MODE      legacy or iommufd: how QEMU shall use the devices;
  *                       both: in turn, for a program that compares them
  *   VFIO_TEST_<NAME>    PCI address of the device called NAME, such as EDU0
- *   VFIO_TEST_KERNEL    plain; nocdev: without VFIO_DEVICE_CDEV; noremap:
- *                       without interrupt remapping
+ *   VFIO_TEST_KERNEL    plain; nocdev: without VFIO_DEVICE_CDEV; nogroup:
+ *                       without VFIO_GROUP; noremap: without interrupt
+ *                       remapping
  *
  * Where VFIO_TEST_MODE is not set there is no rig, and the tests skip.
  */
@@ -94,6 +95,12 @@ void vfio_rig_write(const char *path, const char *text);
 /* Let nobody find the node at @path, until it is shown again. */
 void vfio_rig_hide(const char *path);
 void vfio_rig_show(const char *path);
+
+/* Take the device from the driver that has it, if any. */
+void vfio_rig_unbind(const char *name);
+
+/* Give the device to @driver. */
+void vfio_rig_bind(const char *name, const char *driver);
 
 /**
  * vfio_rig_wait: whether @condition comes true within half a minute

@@ -420,8 +420,10 @@ int main(int argc, char **argv)
                  test_each_of_group_does_dma);
     vfio_rig_add("data-goes-round", VFIO_RIG_BOTH, test_data_goes_round);
     vfio_rig_add("reset-reaches-both", VFIO_RIG_BOTH, test_reset_reaches_both);
-    vfio_rig_add("group-beside-iommufd", VFIO_RIG_IOMMUFD_ONLY,
-                 test_group_beside_iommufd);
+    if (!vfio_rig_kernel_is("nogroup")) {
+        vfio_rig_add("group-beside-iommufd", VFIO_RIG_IOMMUFD_ONLY,
+                     test_group_beside_iommufd);
+    }
     vfio_rig_add("two-objects", VFIO_RIG_IOMMUFD_ONLY, test_two_objects);
     vfio_rig_add("group-by-iommufd-then-by-group", VFIO_RIG_IOMMUFD_ONLY,
                  test_group_by_iommufd_first);

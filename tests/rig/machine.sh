@@ -40,23 +40,26 @@ machine_disks()
 {
     local disk
 
-    for disk in "root:$RIG_ROOT" nvme0:nvme0 nvme1:nvme1; do
+    for disk in "root:$RIG_ROOT" nvme0:nvme0 nvme1:nvme1 pf0:pf0; do
         MACHINE+=(-drive "if=none,id=${disk%:*},format=raw,snapshot=on,cache=unsafe,file=$RIG_DIR/${disk#*:}.img")
     done
 }
 
 # machine_devices: net0's cable leads to a socket that nobody connects to; QEMU
-# warns of a network device without one.
+# warns of a network device without one. pf0 needs a subsystem before it, and
+# its namespace after it.
 machine_devices()
 {
     local row device
 
+    MACHINE+=(-device "nvme-subsys,id=pf0-subsys")
     MACHINE+=(-netdev "stream,id=net0,server=on,addr.type=unix,addr.abstract=on,addr.path=rig-$$")
     while read -ra row; do
         device=${row[3]}
         [ "${row[0]}" != channels ] || device+=,id=channels
         MACHINE+=(-device "$device")
     done < <(sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$MACHINE_TABLE")
+    MACHINE+=(-device "nvme-ns,bus=pf0,drive=pf0,nsid=1")
 }
 
 # machine_command PROGRAM [WORD...]: sets MACHINE to the whole command line.

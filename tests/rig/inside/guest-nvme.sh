@@ -5,7 +5,7 @@
 # A guest under KVM uses a passed-through NVMe disk: reads 24 MiB, writes and
 # reads back, reboots, and finds all of it again.
 #
-#     VFIO_TEST_MODE=legacy|iommufd guest-nvme.sh
+#     VFIO_TEST_MODE=legacy|iommufd|fd guest-nvme.sh
 
 . /rig/lib.sh
 . /rig/tap.sh

@@ -11,17 +11,57 @@ GUEST_ERRORS=/tmp/guest.errors  # QEMU's standard error
 GUEST_MONITOR=/tmp/guest.qmp     # a pipe to QEMU's monitor
 GUEST_REPLIES=/tmp/guest.replies # and what the monitor said
 
-# vfio_arguments ADDRESS [PROPERTY...]: how the device is passed through in
-# this mode; a property is like ",bus=port".
+# vfio_device OPTION FOLDER: how the device of that folder in sysfs is passed
+# through in this mode; OPTION is what names it. For "@NODE" guest_start writes
+# the number of a descriptor.
+vfio_device()
+{
+    case $VFIO_TEST_MODE in
+    legacy)  echo "-device vfio-pci,$1" ;;
+    iommufd) echo "-device vfio-pci,$1,iommufd=iommufd0" ;;
+    fd)      for node in "$2"/vfio-dev/*; do
+                 echo "-device vfio-pci,fd=@/dev/vfio/devices/${node##*/},iommufd=iommufd0"
+             done ;;
+    esac
+}
+
+# vfio_arguments ADDRESS [PROPERTY...]: the device, and the object for it; a
+# property is like ",bus=port".
 vfio_arguments()
 {
     case $VFIO_TEST_MODE in
-    legacy)
-        echo "-device vfio-pci,host=$1,id=dev0$2" ;;
-    iommufd)
-        echo "-object iommufd,id=iommufd0" \
-             "-device vfio-pci,host=$1,id=dev0,iommufd=iommufd0$2" ;;
+    iommufd) echo "-object iommufd,id=iommufd0" ;;
+    fd)      echo "-object iommufd,id=iommufd0,fd=@/dev/iommu" ;;
     esac
+    echo "$(vfio_device "host=$1" "/sys/bus/pci/devices/$1"),id=dev0$2"
+}
+
+# vfio_mdev_arguments SYSFSDEV: a mediated device, beside one that
+# vfio_arguments is for.
+vfio_mdev_arguments()
+{
+    echo "$(vfio_device "sysfsdev=$1" "$1"),id=mdev0"
+}
+
+# guest_open: opens each "@NODE" of GUEST_COMMAND, from descriptor 6 on.
+guest_open()
+{
+    GUEST_DESCRIPTORS=
+    for node in $(echo "$GUEST_COMMAND" | grep -o '@/dev/[^ ,]*'); do
+        number=$((6 + ${#GUEST_DESCRIPTORS}))
+        eval "exec $number<>${node#@}"
+        GUEST_COMMAND=$(echo "$GUEST_COMMAND" | sed "s|$node|$number|")
+        GUEST_DESCRIPTORS=$GUEST_DESCRIPTORS$number
+    done
+}
+
+# guest_close: they are the guest's now. A device stays bound as long as anybody
+# has the file.
+guest_close()
+{
+    for number in $(echo "$GUEST_DESCRIPTORS" | grep -o .); do
+        eval "exec $number>&-"
+    done
 }
 
 # guest_command ARGUMENT...: sets GUEST_COMMAND to the command line.
@@ -29,24 +69,27 @@ vfio_arguments()
 # its state is not what KVM's guest finds, and its kernel warns of that.
 guest_command()
 {
-    GUEST_COMMAND="$QEMU -nodefaults -no-user-config -display none \
+    GUEST_COMMAND=$(echo "$QEMU -nodefaults -no-user-config -display none \
 -machine q35 -accel kvm -cpu host,xsave=off -m $GUEST_MEMORY \
 -kernel /rig/bzImage -initrd /rig/guest.cpio \
--serial file:$GUEST_LOG -qmp stdio $*"
+-serial file:$GUEST_LOG -qmp stdio $*" | tr -s ' \n' ' ')
 }
 
-# guest_start TASK: starts GUEST_COMMAND with its guest doing TASK. A console
-# is dear here, each letter leaves the guest: hence quiet.
+# guest_start TASK [WORD...]: starts GUEST_COMMAND with its guest doing TASK;
+# the words are added to its kernel's command line. A console is dear here, each
+# letter leaves the guest: hence quiet.
 guest_start()
 {
-    append="console=ttyS0 quiet panic=-1 8250.nr_uarts=1 task=$1"
+    append="console=ttyS0 quiet panic=-1 8250.nr_uarts=1 task=$*"
     echo "# $GUEST_COMMAND -append '$append'"
     rm -f $GUEST_MONITOR $GUEST_LOG
     : >$GUEST_LOG
     mkfifo $GUEST_MONITOR
+    guest_open
     $GUEST_COMMAND -append "$append" \
         <$GUEST_MONITOR >$GUEST_REPLIES 2>$GUEST_ERRORS &
     guest_pid=$!
+    guest_close
     exec 5>$GUEST_MONITOR
     # at once, for whoever has to find out why a guest hangs
     tail -f -n +1 $GUEST_LOG | while read -r line; do
@@ -87,10 +130,16 @@ guest_last()
     tr -d '\r' <$GUEST_LOG | sed -n "s/^guest: \($1\)/\1/p" | tail -n 1
 }
 
-# guest_had_event EVENT: whether QMP reported it.
+# guest_had_event EVENT [TIMES]: whether QMP reported it so often, or once.
 guest_had_event()
 {
-    grep -q "\"event\": \"$1\"" $GUEST_REPLIES
+    [ "$(grep -c "\"event\": \"$1\"" $GUEST_REPLIES)" -ge "${2:-1}" ]
+}
+
+# guest_refusals: what QMP answered to commands that failed.
+guest_refusals()
+{
+    grep '"error"' $GUEST_REPLIES
 }
 
 # guest_let_go: whether QEMU has none of vfio's descriptors open any more. The

@@ -52,6 +52,16 @@ cdev_of()
     done
 }
 
+# create_mdev TYPE: makes one of the kernel's mtty sample, mtty-1 or mtty-2, and
+# prints its folder in sysfs.
+create_mdev()
+{
+    uuid=$(cat /proc/sys/kernel/random/uuid)
+    echo "$uuid" \
+        >"/sys/devices/virtual/mtty/mtty/mdev_supported_types/$1/create"
+    echo "/sys/bus/mdev/devices/$uuid"
+}
+
 # bind_driver ADDRESS DRIVER: moves the device to DRIVER.
 bind_driver()
 {

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QTest for VFIO: virtual functions of a physical function that QEMU has
+ *
+ * The physical function is the rig's PF0, an NVMe device, here with vfio-pci,
+ * which makes the virtual ones.  They stay offline, since nobody told the
+ * physical one otherwise by NVMe's means; their CSTS says so.
+ */
+#include "qemu/osdep.h"
+
+#include <sys/ioctl.h>
+
+#include "hw/pci/pci_regs.h"
+#include "hw/vfio/vfio-abi.h"
+#include "vfio-rig.h"
+
+#define PF_SLOT 4
+#define VF_SLOT 5
+
+#define TOKEN       "6f3a1c1e-2f0b-4d6c-9a51-0d9f5a6f2b10"
+#define OTHER_TOKEN "0b7c9a44-8a53-4f0e-8a37-5a4a3a0f7c22"
+
+#define ENABLE_SRIOV "/sys/module/vfio_pci/parameters/enable_sriov"
+
+#define NVME_VENDOR_ID  0x1b36
+#define NVME_DEVICE_ID  0x0010
+#define NVME_CAP        0x00
+#define NVME_CAP_MQES   0x7ff   /* queue entries that QEMU's has */
+#define NVME_CSTS       0x1c
+#define NVME_CSTS_CFS   0x2     /* a virtual function that is offline */
+
+static void write_pf(const char *file, const char *text)
+{
+    g_autofree char *path = vfio_rig_sysfs("PF0", file);
+
+    vfio_rig_write(path, text);
+}
+
+/* "0000:07:00.1", to be freed */
+static char *vf_address(void)
+{
+    g_autofree char *slot = g_strndup(vfio_rig_address("PF0"),
+                                      strlen("0000:00:00."));
+
+    return g_strconcat(slot, "1", NULL);
+}
+
+/*
+ * A QEMU that has the physical function, and virtual ones beside it.  They
+ * are made last, since opening the physical one resets it.
+ */
+static VFIOMachine *start_with(const char *options)
+{
+    VFIOMachine *m;
+
+    vfio_rig_bind("PF0", "vfio-pci");
+    m = vfio_machine_start("-device %s,id=pf,addr=%d%s", vfio_rig_device("PF0"),
+                           PF_SLOT, options);
+    vfio_rig_write(ENABLE_SRIOV, "1");
+    write_pf("sriov_numvfs", "2");
+    return m;
+}
+
+static VFIOMachine *start(void)
+{
+    return start_with("");
+}
+
+static void stop(VFIOMachine *m)
+{
+    vfio_machine_stop(m);
+    write_pf("sriov_numvfs", "0");
+    vfio_rig_bind("PF0", "nvme");
+}
+
+/* @options: more of them, or "" */
+static char *plug_vf_with(VFIOMachine *m, const char *options)
+{
+    g_autofree char *address = vf_address();
+    g_autofree char *device =
+        g_strdup_printf("vfio-pci,host=%s,id=vf,addr=%d%s%s", address, VF_SLOT,
+                        vfio_rig_iommufd() ? ",iommufd=" VFIO_RIG_IOMMUFD : "",
+                        options);
+
+    return vfio_machine_device_add(m, device);
+}
+
+static char *plug_vf(VFIOMachine *m)
+{
+    return plug_vf_with(m, "");
+}
+
+/* One register of the function in @slot, after looking at its identity */
+static uint64_t nvme_read(VFIOMachine *m, int slot, uint64_t reg)
+{
+    g_autofree QPCIDevice *pci = qpci_device_find(m->pci, QPCI_DEVFN(slot, 0));
+    QPCIBar bar;
+
+    g_assert_nonnull(pci);
+    g_assert_cmphex(qpci_config_readw(pci, PCI_VENDOR_ID), ==, NVME_VENDOR_ID);
+    g_assert_cmphex(qpci_config_readw(pci, PCI_DEVICE_ID), ==, NVME_DEVICE_ID);
+
+    bar = qpci_iomap(pci, 0, NULL);
+    qpci_config_writew(pci, PCI_COMMAND, PCI_COMMAND_MEMORY);
+    return qpci_io_readl(pci, bar, reg);
+}
+
+static void check_pf(VFIOMachine *m)
+{
+    g_assert_cmphex(nvme_read(m, PF_SLOT, NVME_CAP) & 0xffff, ==,
+                    NVME_CAP_MQES);
+    g_assert_cmphex(nvme_read(m, PF_SLOT, NVME_CSTS), ==, 0);
+}
+
+static void test_vf_beside_its_pf(void)
+{
+    VFIOMachine *m = start();
+
+    check_pf(m);
+    g_assert_null(plug_vf(m));
+    g_assert_cmphex(nvme_read(m, VF_SLOT, NVME_CSTS), ==, NVME_CSTS_CFS);
+    check_pf(m);
+    stop(m);
+}
+
+static void test_vf_in_another_qemu(void)
+{
+    VFIOMachine *m = start();
+    VFIOMachine *other = vfio_machine_start(" ");
+
+    g_assert_null(plug_vf(other));
+    g_assert_cmphex(nvme_read(other, VF_SLOT, NVME_CSTS), ==, NVME_CSTS_CFS);
+    check_pf(m);
+    vfio_machine_stop(other);
+    stop(m);
+}
+
+/* By its group, a VF whose PF is with vfio-pci needs a token. */
+static void test_vf_refused_without_token(void)
+{
+    VFIOMachine *m = start();
+    g_autofree char *reason = plug_vf(m);
+
+    g_assert_nonnull(reason);
+    g_assert_nonnull(strstr(reason, "Permission denied"));
+    check_pf(m);
+    stop(m);
+}
+
+/* The PF's user sets the token, and that of the VF has to know it. */
+static void test_token_opens_vf(void)
+{
+    VFIOMachine *m = start_with(",vf-token=" TOKEN);
+    g_autofree char *none = plug_vf(m);
+    g_autofree char *other = plug_vf_with(m, ",vf-token=" OTHER_TOKEN);
+
+    g_assert_nonnull(strstr(none, "Permission denied"));
+    g_assert_nonnull(strstr(other, "Permission denied"));
+    g_assert_null(plug_vf_with(m, ",vf-token=" TOKEN));
+    check_pf(m);
+    stop(m);
+}
+
+/* The kernel does not ask; who expects it to is told so. */
+static void test_token_without_effect(void)
+{
+    g_autofree char *errors = NULL;
+    g_autofree char *text = NULL;
+    g_autofree char *options = NULL;
+    VFIOMachine *m;
+
+    close(g_file_open_tmp("vfio-stderr-XXXXXX", &errors, NULL));
+    options = g_strdup_printf(" 2>%s", errors);
+    m = start_with(options);
+    g_assert_null(plug_vf_with(m, ",vf-token=" TOKEN));
+    check_pf(m);
+    stop(m);
+
+    g_assert_true(g_file_get_contents(errors, &text, NULL, NULL));
+    g_assert_nonnull(strstr(text, "vf-token= is without effect"));
+    unlink(errors);
+}
+
+static int try_bind(int cdev, int iommu, uint32_t flags)
+{
+    struct vfio_device_bind_iommufd bind = {
+        .argsz = sizeof(bind),
+        .flags = flags,
+        .iommufd = iommu,
+    };
+
+    return ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind) ? errno : 0;
+}
+
+/*
+ * Linux 6.12 knows no token here: it refuses the flag that announces one, and
+ * binds without, whichever way the PF is in use.
+ */
+static void test_bind_takes_no_token(void)
+{
+    VFIOMachine *m = start();
+    g_autofree char *address = vf_address();
+    g_autofree char *folder =
+        g_strdup_printf("/sys/bus/pci/devices/%s/vfio-dev", address);
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    g_autofree char *node =
+        g_strdup_printf("/dev/vfio/devices/%s", g_dir_read_name(dir));
+    int iommu = open("/dev/iommu", O_RDWR);
+    int cdev = open(node, O_RDWR);
+
+    g_assert_cmpint(cdev, >=, 0);
+    g_assert_cmpint(try_bind(cdev, iommu, 1), ==, EINVAL);
+    g_assert_cmpint(try_bind(cdev, iommu, 0), ==, 0);
+    close(cdev);
+    close(iommu);
+    stop(m);
+}
+
+int main(int argc, char **argv)
+{
+    vfio_rig_init(&argc, &argv, "sriov");
+
+    vfio_rig_add("vf-beside-its-pf", VFIO_RIG_IOMMUFD_ONLY,
+                 test_vf_beside_its_pf);
+    vfio_rig_add("vf-in-another-qemu", VFIO_RIG_IOMMUFD_ONLY,
+                 test_vf_in_another_qemu);
+    vfio_rig_add("vf-refused-without-token", VFIO_RIG_LEGACY_ONLY,
+                 test_vf_refused_without_token);
+    vfio_rig_add("token-opens-vf", VFIO_RIG_LEGACY_ONLY, test_token_opens_vf);
+    vfio_rig_add("token-without-effect", VFIO_RIG_IOMMUFD_ONLY,
+                 test_token_without_effect);
+    vfio_rig_add("bind-takes-no-token", VFIO_RIG_BOTH,
+                 test_bind_takes_no_token);
+
+    return g_test_run();
+}

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QTest for VFIO: devices behind an IOMMU of the guest's
+ *
+ * The IOMMU is a virtio-iommu that lets nothing pass by itself, the devices
+ * are edus.  What each map and unmap comes to is looked up in the page table of
+ * the rig's own IOMMU, and tried by DMA of the device.
+ */
+#include "qemu/osdep.h"
+
+#include <glib/gstdio.h>
+
+#include "hw/pci/pci_regs.h"
+#include "qemu/bitmap.h"
+#include "vfio-edu.h"
+#include "vfio-mapped.h"
+#include "vfio-viommu.h"
+
+#define VIOMMU_SLOT     3
+#define EDU0_SLOT       4
+#define EDU1_SLOT       5
+
+#define DOMAIN          1
+#define RW              (VIOMMU_READ | VIOMMU_WRITE)
+
+/* An edu's DMA reaches this far. */
+#define EDU_IOVA_END    (256 * MiB)
+
+/* The guest's memory that is mapped, clear of what the driver itself uses */
+#define DATA            (32 * MiB)
+
+/* What these tests map lies below. */
+#define VIOMMU_IOVA_END (2 * GiB)
+
+#define PAGES(n)        ((uint64_t)(n) * VIOMMU_PAGE)
+
+typedef struct Fixture {
+    VFIOMachine *machine;
+    VIOMMU *viommu;
+    VFIOEdu *edu;
+    char *errors;               /* what QEMU writes to its standard error */
+    unsigned long *expected;    /* which pages the edu shall reach */
+} Fixture;
+
+/* The machine, its edu behind the IOMMU and in no domain. */
+static Fixture *start_with_memory(uint64_t bytes)
+{
+    Fixture *f = g_new0(Fixture, 1);
+    int fd = g_file_open_tmp("vfio-viommu-XXXXXX", &f->errors, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    close(fd);
+    f->machine = vfio_machine_start(
+        "-m %" PRIu64 "B -device virtio-iommu-pci,addr=%d,boot-bypass=off "
+        "-device %s,id=edu0,addr=%d 2>%s", bytes, VIOMMU_SLOT,
+        vfio_rig_device("EDU0"), EDU0_SLOT, f->errors);
+    f->viommu = viommu_new(f->machine, VIOMMU_SLOT);
+    f->edu = vfio_edu_new(f->machine, EDU0_SLOT);
+    f->expected = bitmap_new(VIOMMU_IOVA_END / VIOMMU_PAGE);
+    return f;
+}
+
+static void attach(Fixture *f, int slot)
+{
+    g_assert_cmpint(viommu_attach(f->viommu, DOMAIN, VIOMMU_ENDPOINT(slot), 0),
+                    ==, VIRTIO_IOMMU_S_OK);
+}
+
+static void detach(Fixture *f, int slot)
+{
+    g_assert_cmpint(viommu_detach(f->viommu, DOMAIN, VIOMMU_ENDPOINT(slot)),
+                    ==, VIRTIO_IOMMU_S_OK);
+}
+
+static Fixture *start(void)
+{
+    Fixture *f = start_with_memory(VFIO_MACHINE_MEMORY);
+
+    attach(f, EDU0_SLOT);
+    return f;
+}
+
+/*
+ * A device that is plugged is told that its page sizes are not those that the
+ * guest was told of.  With type1, which names them one by one.
+ */
+static bool is_expected_warning(const char *line)
+{
+    return !vfio_rig_iommufd() &&
+           strstr(line, "warning: virtio-iommu page mask");
+}
+
+static void check_nothing_said(const char *path)
+{
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        if (**line && !is_expected_warning(*line)) {
+            g_error("QEMU said: %s", *line);
+        }
+    }
+}
+
+static void stop(Fixture *f)
+{
+    vfio_edu_free(f->edu);
+    viommu_free(f->viommu);
+    vfio_machine_stop(f->machine);
+    check_nothing_said(f->errors);
+    g_unlink(f->errors);
+    g_free(f->errors);
+    g_free(f->expected);
+    g_free(f);
+}
+
+/* What is mapped */
+
+/* A bit for each page of the rig's IOMMU that permits all of @flags */
+static unsigned long *mapped_bits(const char *name, uint32_t flags)
+{
+    unsigned long *bits = bitmap_new(VIOMMU_IOVA_END / VIOMMU_PAGE);
+    g_autoptr(GArray) pages = vfio_mapped_pages(name);
+
+    for (int i = 0; i < pages->len; i++) {
+        VFIOMappedPage *page = &g_array_index(pages, VFIOMappedPage, i);
+
+        g_assert_cmphex(page->iova + page->size, <=, VIOMMU_IOVA_END);
+        if (page->writable || !(flags & VIOMMU_WRITE)) {
+            bitmap_set(bits, page->iova / VIOMMU_PAGE,
+                       page->size / VIOMMU_PAGE);
+        }
+    }
+    return bits;
+}
+
+static void check_permits(const char *name, uint32_t flags,
+                          const unsigned long *expected)
+{
+    g_autofree unsigned long *mapped = mapped_bits(name, flags);
+
+    if (bitmap_equal(mapped, expected, VIOMMU_IOVA_END / VIOMMU_PAGE)) {
+        return;
+    }
+    for (uint64_t i = 0; i < VIOMMU_IOVA_END / VIOMMU_PAGE; i++) {
+        if (test_bit(i, mapped) != test_bit(i, expected)) {
+            g_error("%s: IOVA 0x%" PRIx64 " is %s", name, PAGES(i),
+                    test_bit(i, mapped) ? "mapped" : "not mapped");
+        }
+    }
+}
+
+static void check_mapped(const char *name, const unsigned long *expected)
+{
+    check_permits(name, VIOMMU_READ, expected);
+}
+
+static void check_edu0(Fixture *f)
+{
+    check_mapped("EDU0", f->expected);
+}
+
+static void check_nothing_mapped(const char *name)
+{
+    g_autofree unsigned long *none = bitmap_new(VIOMMU_IOVA_END / VIOMMU_PAGE);
+
+    check_mapped(name, none);
+}
+
+static void map(Fixture *f, uint64_t iova, uint64_t addr, uint64_t size)
+{
+    g_assert_cmpint(viommu_map(f->viommu, DOMAIN, iova, addr, size, RW), ==,
+                    VIRTIO_IOMMU_S_OK);
+    bitmap_set(f->expected, iova / VIOMMU_PAGE, size / VIOMMU_PAGE);
+}
+
+static void unmap(Fixture *f, uint64_t iova, uint64_t size)
+{
+    g_assert_cmpint(viommu_unmap(f->viommu, DOMAIN, iova, size), ==,
+                    VIRTIO_IOMMU_S_OK);
+    bitmap_clear(f->expected, iova / VIOMMU_PAGE, size / VIOMMU_PAGE);
+}
+
+/*
+ * The device copies from somewhere in what is mapped at @iova to its end, and
+ * that is where the guest finds it.
+ */
+static void check_dma(VFIOEdu *edu, uint64_t iova, uint64_t addr, uint64_t size)
+{
+    QTestState *qts = edu->machine->qts;
+    uint32_t page = g_test_rand_int_range(0, size / VIOMMU_PAGE);
+    uint64_t from = PAGES(page), to = size - 64;
+    uint8_t sent[32], received[32];
+
+    for (int i = 0; i < sizeof(sent); i++) {
+        sent[i] = g_test_rand_int();
+    }
+    qtest_bufwrite(qts, addr + from, sent, sizeof(sent));
+    vfio_edu_dma(edu, EDU_DMA_FROM_MEMORY, iova + from, sizeof(sent));
+    vfio_edu_dma(edu, EDU_DMA_TO_MEMORY, iova + to, sizeof(sent));
+    qtest_bufread(qts, addr + to, received, sizeof(received));
+    g_assert_cmpmem(received, sizeof(received), sent, sizeof(sent));
+}
+
+static void check_size(Fixture *f, uint64_t iova, uint64_t size)
+{
+    g_test_message("0x%" PRIx64 " bytes at 0x%" PRIx64, size, iova);
+    map(f, iova, DATA, size);
+    check_edu0(f);
+    check_dma(f->edu, iova, DATA, size);
+    unmap(f, iova, size);
+    check_edu0(f);
+}
+
+static void test_every_power_of_two(void)
+{
+    Fixture *f = start();
+
+    for (int order = 0; PAGES(1 << order) <= EDU_IOVA_END / 2; order++) {
+        check_size(f, 64 * MiB, PAGES(1 << order));
+    }
+    stop(f);
+}
+
+/* What is on no boundary of its size comes in many pieces. */
+static void test_odd_sizes(void)
+{
+    static const uint32_t pages[] = {
+        1, 2, 3, 5, 7, 511, 512, 513, 1023, 1025, 4097,
+    };
+    Fixture *f = start();
+
+    for (int i = 0; i < ARRAY_SIZE(pages); i++) {
+        check_size(f, 64 * MiB, PAGES(pages[i]));
+        check_size(f, PAGES(7), PAGES(pages[i]));
+    }
+    stop(f);
+}
+
+/* More than an edu reaches: it is tried with the first part. */
+static void test_one_gibibyte(void)
+{
+    Fixture *f = start_with_memory(2 * DATA + GiB);
+
+    attach(f, EDU0_SLOT);
+    map(f, 0, DATA, GiB);
+    check_edu0(f);
+    check_dma(f->edu, 0, DATA, EDU_IOVA_END);
+    unmap(f, 0, GiB);
+    check_edu0(f);
+    stop(f);
+}
+
+static void test_read_only(void)
+{
+    Fixture *f = start();
+    QTestState *qts = f->machine->qts;
+
+    g_assert_cmpint(viommu_map(f->viommu, DOMAIN, MiB, DATA, VIOMMU_PAGE,
+                               VIOMMU_READ), ==, VIRTIO_IOMMU_S_OK);
+    map(f, 2 * MiB, DATA + MiB, VIOMMU_PAGE);
+    check_permits("EDU0", RW, f->expected);
+    bitmap_set(f->expected, MiB / VIOMMU_PAGE, 1);
+    check_edu0(f);
+
+    qtest_writel(qts, DATA, 0x600dda7a);
+    vfio_edu_dma(f->edu, EDU_DMA_FROM_MEMORY, MiB, 4);
+    vfio_edu_dma(f->edu, EDU_DMA_TO_MEMORY, 2 * MiB, 4);
+    g_assert_cmphex(qtest_readl(qts, DATA + MiB), ==, 0x600dda7a);
+    stop(f);
+}
+
+/* Unmapping more than was mapped, and what never was, and again. */
+static void test_unmap_more_than_mapped(void)
+{
+    Fixture *f = start();
+
+    unmap(f, 0, EDU_IOVA_END);
+    for (int i = 0; i < 16; i++) {
+        map(f, 16 * MiB + PAGES(3 * i), DATA + PAGES(i), PAGES(1 + i % 2));
+    }
+    check_edu0(f);
+    unmap(f, 16 * MiB + PAGES(9), PAGES(18));
+    check_edu0(f);
+    unmap(f, 16 * MiB + PAGES(9), PAGES(18));
+    check_dma(f->edu, 16 * MiB, DATA, PAGES(1));
+    unmap(f, 8 * MiB, 16 * MiB);
+    unmap(f, 0, EDU_IOVA_END);
+    check_edu0(f);
+    stop(f);
+}
+
+/* An unmap that would cut a map in two is refused, and that map stays. */
+static void test_unmap_does_not_cut(void)
+{
+    static const struct {
+        uint64_t iova, size;
+    } cuts[] = {
+        { 16 * MiB, PAGES(1) },
+        { 16 * MiB + PAGES(1), PAGES(1) },
+        { 18 * MiB - PAGES(1), PAGES(1) },
+        { 17 * MiB, 8 * MiB },
+    };
+    Fixture *f = start();
+
+    map(f, 16 * MiB, DATA, 2 * MiB);
+    for (int i = 0; i < ARRAY_SIZE(cuts); i++) {
+        g_assert_cmpint(viommu_unmap(f->viommu, DOMAIN, cuts[i].iova,
+                                     cuts[i].size), ==, VIRTIO_IOMMU_S_RANGE);
+        check_edu0(f);
+    }
+    check_dma(f->edu, 16 * MiB, DATA, 2 * MiB);
+    unmap(f, 16 * MiB, 2 * MiB);
+    check_edu0(f);
+    stop(f);
+}
+
+/* What one does not expect of a guest, in an order that one does not either. */
+static void test_random(void)
+{
+    const uint64_t blocks = 64, block = PAGES(600);
+    uint64_t sizes[64] = { 0 };
+    Fixture *f = start();
+
+    for (int i = 0; i < 160; i++) {
+        int n = g_test_rand_int_range(0, blocks);
+        uint64_t iova = MiB + n * block;
+
+        if (sizes[n]) {
+            unmap(f, iova, g_test_rand_bit() ? sizes[n] : block);
+            sizes[n] = 0;
+        } else {
+            uint64_t page = g_test_rand_int_range(0, 600);
+
+            sizes[n] = PAGES(g_test_rand_int_range(1, 601));
+            map(f, iova, DATA + PAGES(page), sizes[n]);
+        }
+        if (i % 40 == 39) {
+            check_edu0(f);
+        }
+    }
+    unmap(f, 0, EDU_IOVA_END);
+    check_edu0(f);
+    stop(f);
+}
+
+/* Devices and domains */
+
+static void test_detach_unmaps(void)
+{
+    Fixture *f = start();
+
+    map(f, MiB, DATA, PAGES(3));
+    map(f, 4 * MiB, DATA, 2 * MiB);
+    check_edu0(f);
+    detach(f, EDU0_SLOT);
+    check_nothing_mapped("EDU0");
+
+    /* The domain went with its last device. */
+    bitmap_zero(f->expected, VIOMMU_IOVA_END / VIOMMU_PAGE);
+    attach(f, EDU0_SLOT);
+    check_edu0(f);
+    check_size(f, MiB, PAGES(3));
+    stop(f);
+}
+
+static void plug(Fixture *f, const char *name, const char *id, int slot)
+{
+    g_autofree char *device = g_strdup_printf("%s,id=%s,addr=%d",
+                                              vfio_rig_device(name), id, slot);
+
+    g_assert_null(vfio_machine_device_add(f->machine, device));
+}
+
+/* A second device joins a domain in use: it reaches what the first one does. */
+static void test_second_device_joins(void)
+{
+    Fixture *f = start();
+    VFIOEdu *second;
+
+    map(f, MiB, DATA, PAGES(3));
+    map(f, 4 * MiB, DATA + 4 * MiB, 2 * MiB);
+    plug(f, "EDU1", "edu1", EDU1_SLOT);
+    check_nothing_mapped("EDU1");
+
+    attach(f, EDU1_SLOT);
+    check_mapped("EDU1", f->expected);
+    second = vfio_edu_new(f->machine, EDU1_SLOT);
+    check_dma(second, 4 * MiB, DATA + 4 * MiB, 2 * MiB);
+    map(f, 8 * MiB, DATA + 8 * MiB, PAGES(5));
+    check_edu0(f);
+    check_mapped("EDU1", f->expected);
+
+    detach(f, EDU0_SLOT);
+    check_nothing_mapped("EDU0");
+    check_mapped("EDU1", f->expected);
+    check_dma(second, 8 * MiB, DATA + 8 * MiB, PAGES(5));
+    unmap(f, 0, EDU_IOVA_END);
+    check_mapped("EDU1", f->expected);
+    vfio_edu_free(second);
+    stop(f);
+}
+
+/* A device is plugged where the IOMMU has a domain for it already. */
+static void test_replay_at_plug(void)
+{
+    Fixture *f = start();
+
+    map(f, MiB, DATA, PAGES(3));
+    map(f, 4 * MiB, DATA + 4 * MiB, 2 * MiB);
+    vfio_machine_device_del(f->machine, "edu0", EDU0_SLOT);
+    check_nothing_mapped("EDU0");
+
+    plug(f, "EDU0", "edu0", EDU0_SLOT);
+    vfio_edu_enable(f->edu, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    check_edu0(f);
+    check_dma(f->edu, MiB, DATA, PAGES(3));
+    check_dma(f->edu, 4 * MiB, DATA + 4 * MiB, 2 * MiB);
+    unmap(f, 0, EDU_IOVA_END);
+    check_edu0(f);
+    stop(f);
+}
+
+static void test_reset(void)
+{
+    Fixture *f = start();
+
+    for (int i = 0; i < 2; i++) {
+        map(f, MiB, DATA, PAGES(3));
+        map(f, 4 * MiB, DATA, 2 * MiB);
+        check_edu0(f);
+        vfio_machine_reset(f->machine);
+        check_nothing_mapped("EDU0");
+
+        bitmap_zero(f->expected, VIOMMU_IOVA_END / VIOMMU_PAGE);
+        viommu_restart(f->viommu);
+        vfio_edu_enable(f->edu, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+        attach(f, EDU0_SLOT);
+        check_size(f, MiB, PAGES(5));
+    }
+    stop(f);
+}
+
+/* From a domain with maps to one that lets everything pass, and back. */
+static void test_pass_through_and_back(void)
+{
+    Fixture *f = start();
+
+    for (int i = 0; i < 2; i++) {
+        check_size(f, MiB, PAGES(5));
+        map(f, 4 * MiB, DATA, 2 * MiB);
+        g_assert_cmpint(viommu_attach(f->viommu, DOMAIN + 1,
+                                      VIOMMU_ENDPOINT(EDU0_SLOT),
+                                      VIRTIO_IOMMU_ATTACH_F_BYPASS), ==,
+                        VIRTIO_IOMMU_S_OK);
+        vfio_edu_check_copy(f->edu, 4 * MiB, VFIO_MACHINE_MEMORY - 4000, 4000);
+
+        bitmap_zero(f->expected, VIOMMU_IOVA_END / VIOMMU_PAGE);
+        attach(f, EDU0_SLOT);
+        check_edu0(f);
+    }
+    stop(f);
+}
+
+int main(int argc, char **argv)
+{
+    vfio_rig_init(&argc, &argv, "viommu");
+
+    vfio_rig_add("every-power-of-two", VFIO_RIG_BOTH, test_every_power_of_two);
+    vfio_rig_add("odd-sizes", VFIO_RIG_BOTH, test_odd_sizes);
+    vfio_rig_add("one-gibibyte", VFIO_RIG_BOTH, test_one_gibibyte);
+    vfio_rig_add("read-only", VFIO_RIG_BOTH, test_read_only);
+    vfio_rig_add("unmap-more-than-mapped", VFIO_RIG_BOTH,
+                 test_unmap_more_than_mapped);
+    vfio_rig_add("unmap-does-not-cut", VFIO_RIG_BOTH,
+                 test_unmap_does_not_cut);
+    vfio_rig_add("random", VFIO_RIG_BOTH, test_random);
+    vfio_rig_add("detach-unmaps", VFIO_RIG_BOTH, test_detach_unmaps);
+    vfio_rig_add("second-device-joins", VFIO_RIG_BOTH,
+                 test_second_device_joins);
+    vfio_rig_add("replay-at-plug", VFIO_RIG_BOTH, test_replay_at_plug);
+    vfio_rig_add("reset", VFIO_RIG_BOTH, test_reset);
+    vfio_rig_add("pass-through-and-back", VFIO_RIG_BOTH,
+                 test_pass_through_and_back);
+
+    return g_test_run();
+}

@@ -1,0 +1,165 @@
+#!/bin/busybox sh
+# shellcheck shell=dash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# A guest with an IOMMU of its own uses passed-through NVMe disks behind it:
+# each map and unmap of the guest becomes one of the host's.
+#
+#     VFIO_TEST_MODE=legacy|iommufd guest-viommu.sh KIND SCENARIO
+#
+# KIND: intel, intel-noremap (without interrupt remapping) or virtio
+#
+# lives        the disk under load; the machine is reset in the middle of it,
+#              then reboots; the IOMMU is on each time
+# switch       from translated DMA to DMA that passes through, and back
+# passthrough  the same, from a boot that begins with passing through
+# plug         disks come and go while the IOMMU is on
+
+. /rig/lib.sh
+. /rig/tap.sh
+. /rig/guest.sh
+. /rig/viommu.sh
+
+kind=$1
+scenario=$2
+want=$(cat /rig/nvme0.img.sha256)
+want1=$(cat /rig/nvme1.img.sha256)
+disk=$VFIO_TEST_NVME0
+
+# DMA rather than DMA-FQ: an unmap is done before the driver goes on.
+STRICT="intel_iommu=on iommu.strict=1 iommu.passthrough=0"
+
+# all KEY VALUE TIMES: the guest told VALUE for KEY so often, and nothing else.
+all()
+{
+    [ "$(guest_said "$1" | sort | uniq -c | tr -s ' ')" = " $3 $2" ]
+}
+
+# QEMU says of a device that comes when the IOMMU's page sizes are settled that
+# its own are others; it does so without iommufd only, where there are gaps
+# between the sizes.
+nothing_said()
+{
+    grep -v 'virtio-iommu page mask .* does not match' "$GUEST_ERRORS" >/tmp/said
+    [ ! -s /tmp/said ]
+}
+
+check_end()
+{
+    check "the guest ends by itself with status 0" [ "$GUEST_STATUS" = 0 ]
+    check "QEMU said nothing on its standard error" nothing_said
+    viommu_sizes >/tmp/sizes
+    show /tmp/sizes
+}
+
+# check_load TIMES: what a guest did that worked so often.
+check_load()
+{
+    check "it reads what is on the disk each time" all data "$want" "$1"
+    check "it writes something of its own each time" \
+        [ "$(guest_said written | sort -u | wc -l)" = "$1" ]
+    check "it reads back what it wrote" \
+        [ "$(guest_said written)" = "$(guest_said read-back)" ]
+}
+
+# grows: whether the guest has asked for maps since $before.
+grows()
+{
+    [ "$(viommu_maps)" -gt $((before + 100)) ]
+}
+
+scenario_lives()
+{
+    plan 9
+    guest_start lives "$STRICT"
+    await 120 guest_has_said busy
+    before=$(viommu_maps)
+    await 60 grows
+    check "the guest maps and unmaps under load" grows
+    check "the rig's IOMMU maps something under load" \
+        [ "$(rig_maps "$disk")" != 0 ]
+    guest_execute system_reset
+    guest_end
+
+    check "the guest lives three times" \
+        [ "$(guest_said life | tr '\n' ' ')" = "1 2 3 " ]
+    check "its DMA is translated in each life" all type DMA 3
+    check_load 3
+    check_end
+}
+
+# check_switches TYPE...: what types of domain the guest had, one by one.
+check_switches()
+{
+    await 120 guest_has_said released
+    check "the rig's IOMMU maps nothing when the guest's driver let go" \
+        [ "$(rig_maps "$disk")" = 0 ]
+    check "the guest has unmapped what it mapped" \
+        [ "$(viommu_maps)" != 0 -a "$(viommu_left)" = 0 ]
+    guest_execute quit
+    guest_end
+    check "the guest has had the domains that it asked for" \
+        [ "$(guest_said type | tr '\n' ' ')" = "$* " ]
+    check_load $#
+}
+
+scenario_switch()
+{
+    plan 8
+    guest_start switch "$STRICT"
+    check_switches DMA identity DMA
+    check_end
+}
+
+scenario_passthrough()
+{
+    plan 8
+    guest_start switch intel_iommu=on iommu.strict=1 iommu.passthrough=1
+    check_switches identity DMA
+    check_end
+}
+
+# plug ID ADDRESS PORT
+plug()
+{
+    iommufd=
+    [ "$VFIO_TEST_MODE" = legacy ] || iommufd='"iommufd": "iommufd0",'
+    guest_execute device_add "\"driver\": \"vfio-pci\", $iommufd
+        \"id\": \"$1\", \"host\": \"$2\", \"bus\": \"$3\""
+}
+
+scenario_plug()
+{
+    plan 9
+    guest_start plug "$STRICT"
+    await 120 guest_has_said ready
+    plug dev0 "$disk" port0
+    await 60 guest_has_said data0
+    check "a disk that is plugged is behind the IOMMU" all type0 DMA 1
+    check "the guest reads it" all data0 "$want" 1
+
+    plug dev1 "$VFIO_TEST_NVME1" port1
+    await 60 guest_has_said data1
+    check "a second disk that is plugged is behind the IOMMU" all type1 DMA 1
+    check "the guest reads that" all data1 "$want1" 1
+
+    guest_execute device_del '"id": "dev0"'
+    await 60 guest_had_event DEVICE_DELETED
+    check "a disk can be unplugged" guest_had_event DEVICE_DELETED
+    check "the rig's IOMMU maps nothing for it any more" \
+        [ "$(rig_maps "$disk")" = 0 ]
+    guest_end
+    check "the guest reads the one that stayed" all again "$want1" 1
+    check_end
+}
+
+if [ "$scenario" = plug ]; then
+    devices="-device pcie-root-port,id=port0,chassis=1
+        -device pcie-root-port,id=port1,chassis=2"
+    [ "$VFIO_TEST_MODE" = legacy ] || devices="$devices -object iommufd,id=iommufd0"
+else
+    devices=$(vfio_arguments "$disk")
+fi
+guest_command "$(viommu_arguments "$kind")" "$devices"
+"scenario_$scenario"
+finish

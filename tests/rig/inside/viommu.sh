@@ -1,0 +1,58 @@
+# shellcheck shell=dash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# A guest with an IOMMU of its own; to be read after guest.sh.
+
+VIOMMU_TRACE=/tmp/viommu.trace
+
+# viommu_arguments KIND: the guest's IOMMU, and a trace of what it asks to be
+# mapped. It must come before the devices that are behind it.
+viommu_arguments()
+{
+    case $1 in
+    intel)
+        echo "-machine kernel-irqchip=split" \
+             "-device intel-iommu,caching-mode=on,intremap=on" ;;
+    intel-noremap)
+        echo "-device intel-iommu,caching-mode=on,intremap=off" ;;
+    virtio)
+        echo "-device virtio-iommu-pci" ;;
+    esac
+    echo "-trace vfio_iommu_map_notify -D $VIOMMU_TRACE"
+}
+
+# viommu_sizes: how often each size was mapped and unmapped. An IOMMU that is
+# reset unmaps all there could be, in the largest pieces.
+viommu_sizes()
+{
+    awk '$1 == "vfio_iommu_map_notify" {
+             count[$3 " of " ($7 - $5 + 1) / 1024 " KiB"]++
+         }
+         END { for (key in count) print key ": " count[key] }' \
+        $VIOMMU_TRACE | sort -k 1,1 -k 3,3n
+}
+
+# viommu_maps: how many maps there were
+viommu_maps()
+{
+    grep -c "^vfio_iommu_map_notify iommu MAP " $VIOMMU_TRACE
+}
+
+# viommu_left: how many of the maps have not been unmapped one by one
+viommu_left()
+{
+    awk '$1 == "vfio_iommu_map_notify" {
+             if ($3 == "MAP") mapped[$5 $7]++
+             else if ($5 $7 in mapped && --mapped[$5 $7] == 0)
+                 delete mapped[$5 $7]
+         }
+         END { left = 0; for (key in mapped) left += mapped[key]; print left }' \
+        $VIOMMU_TRACE
+}
+
+# rig_maps ADDRESS: how many pages, of whatever size, the rig's own IOMMU has
+# for the device.
+rig_maps()
+{
+    grep -c '^0x' "/sys/kernel/debug/iommu/intel/$1/domain_translation_struct"
+}
