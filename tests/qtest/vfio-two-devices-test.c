@@ -423,12 +423,12 @@ int main(int argc, char **argv)
     if (!vfio_rig_kernel_is("nogroup")) {
         vfio_rig_add("group-beside-iommufd", VFIO_RIG_IOMMUFD_ONLY,
                      test_group_beside_iommufd);
+        vfio_rig_add("group-by-iommufd-then-by-group", VFIO_RIG_IOMMUFD_ONLY,
+                     test_group_by_iommufd_first);
+        vfio_rig_add("group-by-group-then-by-iommufd", VFIO_RIG_IOMMUFD_ONLY,
+                     test_group_by_group_first);
     }
     vfio_rig_add("two-objects", VFIO_RIG_IOMMUFD_ONLY, test_two_objects);
-    vfio_rig_add("group-by-iommufd-then-by-group", VFIO_RIG_IOMMUFD_ONLY,
-                 test_group_by_iommufd_first);
-    vfio_rig_add("group-by-group-then-by-iommufd", VFIO_RIG_IOMMUFD_ONLY,
-                 test_group_by_group_first);
     vfio_rig_add("group-by-two-objects", VFIO_RIG_IOMMUFD_ONLY,
                  test_group_by_two_objects);
     vfio_rig_add("share-one-ioas", VFIO_RIG_IOMMUFD_ONLY, test_share_one_ioas);

@@ -7,14 +7,20 @@
  * whatever else the host does meets both; what is judged is the quotient of two
  * neighbours.  What the queue takes is in both.
  *
+ * "kernel" makes the same calls without QEMU, to tell what is whose.
+ *
  * In the slow mode (-m slow) the median of the quotients must not be above
  * LIMIT; the short one shows what it finds.  It is above 1: each is one ioctl in
  * either case, and the kernel's IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP of a page
- * took 1.5 times as long in the rig as type1's (Linux 6.12).  LIMIT is for what
- * QEMU might add to that.
+ * take longer than type1's (Linux 6.12).  LIMIT is for what QEMU might add.
  */
 #include "qemu/osdep.h"
 
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <linux/iommufd.h>
+
+#include "hw/vfio/vfio-abi.h"
 #include "vfio-viommu.h"
 
 #define VIOMMU_SLOT     3
@@ -28,12 +34,24 @@
 /* Time by iommufd over time by the group */
 #define LIMIT           1.4
 
-typedef struct Side {
-    VFIOMachine *machine;
-    VIOMMU *viommu;
+typedef struct Side Side;
+
+struct Side {
+    void (*run_batch)(Side *side);
     double map;             /* microseconds of the last batch */
     double unmap;
-} Side;
+
+    /* In QEMU */
+    VFIOMachine *machine;
+    VIOMMU *viommu;
+
+    /* By the test itself */
+    int fds[3];             /* what maps, and what it needs */
+    uint32_t ioas_id;
+    uint8_t *memory;
+};
+
+/* QEMU's maps */
 
 static void check_all_ok(VIOMMU *v)
 {
@@ -73,9 +91,16 @@ static int64_t unmap_batch(VIOMMU *v)
     return time;
 }
 
+static void run_machine_batch(Side *side)
+{
+    side->map = map_batch(side->viommu);
+    side->unmap = unmap_batch(side->viommu);
+}
+
 /* Without its traces, which cost more than what is measured. */
 static void start(Side *side, const char *mode, const char *device)
 {
+    side->run_batch = run_machine_batch;
     vfio_rig_use(mode);
     side->machine = vfio_machine_start(
         "-trace enable=-vfio_* -trace enable=-iommufd_* "
@@ -93,10 +118,139 @@ static void stop(Side *side)
     vfio_machine_stop(side->machine);
 }
 
+/* The test's own maps */
+
+static void ioctl_or_fail(int fd, unsigned long request, void *arg)
+{
+    if (ioctl(fd, request, arg)) {
+        g_error("ioctl 0x%lx: %s", request, g_strerror(errno));
+    }
+}
+
+static void type1_map(Side *side, int i)
+{
+    struct vfio_iommu_type1_dma_map map = {
+        .argsz = sizeof(map),
+        .flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+        .vaddr = (uintptr_t)side->memory + i * VIOMMU_PAGE,
+        .iova = nth_page(i),
+        .size = VIOMMU_PAGE,
+    };
+
+    ioctl_or_fail(side->fds[0], VFIO_IOMMU_MAP_DMA, &map);
+}
+
+static void type1_unmap(Side *side, int i)
+{
+    struct vfio_iommu_type1_dma_unmap unmap = {
+        .argsz = sizeof(unmap),
+        .iova = nth_page(i),
+        .size = VIOMMU_PAGE,
+    };
+
+    ioctl_or_fail(side->fds[0], VFIO_IOMMU_UNMAP_DMA, &unmap);
+}
+
+static void ioas_map(Side *side, int i)
+{
+    struct iommu_ioas_map map = {
+        .size = sizeof(map),
+        .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+                 IOMMU_IOAS_MAP_WRITEABLE,
+        .ioas_id = side->ioas_id,
+        .user_va = (uintptr_t)side->memory + i * VIOMMU_PAGE,
+        .length = VIOMMU_PAGE,
+        .iova = nth_page(i),
+    };
+
+    ioctl_or_fail(side->fds[0], IOMMU_IOAS_MAP, &map);
+}
+
+static void ioas_unmap(Side *side, int i)
+{
+    struct iommu_ioas_unmap unmap = {
+        .size = sizeof(unmap),
+        .ioas_id = side->ioas_id,
+        .iova = nth_page(i),
+        .length = VIOMMU_PAGE,
+    };
+
+    ioctl_or_fail(side->fds[0], IOMMU_IOAS_UNMAP, &unmap);
+}
+
+static double time_calls(Side *side, void (*call)(Side *side, int i))
+{
+    int64_t start = g_get_monotonic_time();
+
+    for (int i = 0; i < VIOMMU_BATCH; i++) {
+        call(side, i);
+    }
+    return g_get_monotonic_time() - start;
+}
+
+static void run_type1_batch(Side *side)
+{
+    side->map = time_calls(side, type1_map);
+    side->unmap = time_calls(side, type1_unmap);
+}
+
+static void run_ioas_batch(Side *side)
+{
+    side->map = time_calls(side, ioas_map);
+    side->unmap = time_calls(side, ioas_unmap);
+}
+
+static void open_type1(Side *side, const char *device)
+{
+    g_autofree char *node = vfio_rig_group_node(device);
+
+    side->run_batch = run_type1_batch;
+    side->fds[0] = vfio_rig_open("/dev/vfio/vfio", O_RDWR);
+    side->fds[1] = vfio_rig_open(node, O_RDWR);
+    ioctl_or_fail(side->fds[1], VFIO_GROUP_SET_CONTAINER, &side->fds[0]);
+    ioctl_or_fail(side->fds[0], VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU);
+    side->fds[2] = ioctl(side->fds[1], VFIO_GROUP_GET_DEVICE_FD,
+                         vfio_rig_address(device));
+    g_assert_cmpint(side->fds[2], >=, 0);
+}
+
+static void open_ioas(Side *side, const char *device)
+{
+    g_autofree char *node = vfio_rig_cdev_node(device);
+    struct vfio_device_bind_iommufd bind = {
+        .argsz = sizeof(bind),
+    };
+    struct iommu_ioas_alloc alloc = {
+        .size = sizeof(alloc),
+    };
+    struct vfio_device_attach_iommufd_pt attach = {
+        .argsz = sizeof(attach),
+    };
+
+    side->run_batch = run_ioas_batch;
+    side->fds[0] = vfio_rig_open("/dev/iommu", O_RDWR);
+    side->fds[1] = vfio_rig_open(node, O_RDWR);
+    side->fds[2] = dup(side->fds[0]);
+    bind.iommufd = side->fds[0];
+    ioctl_or_fail(side->fds[1], VFIO_DEVICE_BIND_IOMMUFD, &bind);
+    ioctl_or_fail(side->fds[0], IOMMU_IOAS_ALLOC, &alloc);
+    side->ioas_id = attach.pt_id = alloc.out_ioas_id;
+    ioctl_or_fail(side->fds[1], VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
+}
+
+/* The device before what it is in */
+static void close_side(Side *side)
+{
+    for (int i = ARRAY_SIZE(side->fds) - 1; i >= 0; i--) {
+        close(side->fds[i]);
+    }
+}
+
+/* Comparisons */
+
 static void run_batch(Side *side)
 {
-    side->map = map_batch(side->viommu);
-    side->unmap = unmap_batch(side->viommu);
+    side->run_batch(side);
 }
 
 static gint compare(gconstpointer a, gconstpointer b)
@@ -138,26 +292,34 @@ static void show_rate(const char *what, double microseconds)
                    1e6 * VIOMMU_BATCH / microseconds);
 }
 
-static void test_rate(void)
+/* Sets *@map and *@unmap to the time of @iommufd, that of @legacy being 1. */
+static void compare_sides(Side *legacy, Side *iommufd, double *map,
+                          double *unmap)
 {
     g_autoptr(GArray) maps = values_new();
     g_autoptr(GArray) unmaps = values_new();
+
+    for (int i = 0; i < (g_test_slow() ? PAIRS_SLOW : PAIRS); i++) {
+        run_batch(i % 2 ? legacy : iommufd);
+        run_batch(i % 2 ? iommufd : legacy);
+        add(maps, iommufd->map / legacy->map);
+        add(unmaps, iommufd->unmap / legacy->unmap);
+    }
+
+    show_rate("maps by group", legacy->map);
+    show_rate("unmaps by group", legacy->unmap);
+    *map = show("time to map by iommufd, by group 1", maps);
+    *unmap = show("time to unmap by iommufd, by group 1", unmaps);
+}
+
+static void test_rate(void)
+{
     Side legacy, iommufd;
     double map, unmap;
 
     start(&legacy, "legacy", "EDU0");
     start(&iommufd, "iommufd", "EDU1");
-    for (int i = 0; i < (g_test_slow() ? PAIRS_SLOW : PAIRS); i++) {
-        run_batch(i % 2 ? &legacy : &iommufd);
-        run_batch(i % 2 ? &iommufd : &legacy);
-        add(maps, iommufd.map / legacy.map);
-        add(unmaps, iommufd.unmap / legacy.unmap);
-    }
-
-    show_rate("maps by group", legacy.map);
-    show_rate("unmaps by group", legacy.unmap);
-    map = show("time to map by iommufd, by group 1", maps);
-    unmap = show("time to unmap by iommufd, by group 1", unmaps);
+    compare_sides(&legacy, &iommufd, &map, &unmap);
     if (g_test_slow()) {
         g_assert_cmpfloat(map, <=, LIMIT);
         g_assert_cmpfloat(unmap, <=, LIMIT);
@@ -166,9 +328,27 @@ static void test_rate(void)
     stop(&legacy);
 }
 
+static void test_kernel(void)
+{
+    size_t size = VIOMMU_BATCH * VIOMMU_PAGE;
+    uint8_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    Side legacy = { .memory = memory }, iommufd = { .memory = memory };
+    double map, unmap;
+
+    g_assert_true(memory != MAP_FAILED);
+    open_type1(&legacy, "EDU0");
+    open_ioas(&iommufd, "EDU1");
+    compare_sides(&legacy, &iommufd, &map, &unmap);
+    close_side(&iommufd);
+    close_side(&legacy);
+    munmap(memory, size);
+}
+
 int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "viommu-rate");
     vfio_rig_add("rate", VFIO_RIG_BOTH, test_rate);
+    vfio_rig_add("kernel", VFIO_RIG_BOTH, test_kernel);
     return g_test_run();
 }
