@@ -3,7 +3,8 @@
 
 Meson counts programs. A program that speaks TAP runs many tests, and one that
 skips half of them is still OK to meson; here each of them counts, and each
-skipped one is named with its reason.
+skipped one is named with its reason. Of a program with a failure the remarks
+are shown, which meson leaves out.
 """
 
 import json
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 TAP_LINE = re.compile(r'(not )?ok\b\s*\d*\s*-?\s*([^#]*)(?:#\s*(\w+)\s*(.*))?')
+REMARKS_MAX = 80
 TAP_NONE = re.compile(r'1\.\.0\s*(?:#\s*SKIP\S*\s*(.*))?', re.IGNORECASE)
 
 
@@ -67,6 +69,12 @@ def program_results(test, speaks_tap):
     return [('failed', '', result.lower())]
 
 
+def print_remarks(output):
+    remarks = [line for line in output.splitlines() if line.startswith('#')]
+    for line in remarks[-REMARKS_MAX:]:
+        print('    ' + line)
+
+
 def main(build):
     log = build / 'meson-logs' / 'testlog.json'
     programs = tap_programs(build)
@@ -75,10 +83,13 @@ def main(build):
         for line in log.read_text(encoding='utf-8').splitlines():
             test = json.loads(line)
             name = test['name'].split(' / ')[-1]
-            for outcome, subtest, reason in program_results(test, name in programs):
+            results = list(program_results(test, name in programs))
+            for outcome, subtest, reason in results:
                 count[outcome] += 1
                 if outcome != 'passed':
                     print(f'{outcome}: {name} {subtest}: {reason}'.replace(' :', ':'))
+            if any(outcome == 'failed' for outcome, _, _ in results):
+                print_remarks(test.get('stdout', ''))
     print('{passed} passed, {failed} failed, {skipped} skipped'.format(**count))
     return 0 if count['passed'] and not count['failed'] else 1
 

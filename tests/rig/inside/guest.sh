@@ -6,6 +6,9 @@
 : "${QEMU:=/opt/qemu/bin/qemu-system-x86_64}" "${VFIO_TEST_MODE:=legacy}"
 : "${GUEST_MEMORY:=256}"
 
+# Seconds after which a guest that does not end hangs
+: "${GUEST_PATIENCE:=180}"
+
 GUEST_LOG=/tmp/guest.log        # the guest's console
 GUEST_ERRORS=/tmp/guest.errors  # QEMU's standard error
 GUEST_MONITOR=/tmp/guest.qmp     # a pipe to QEMU's monitor
@@ -105,7 +108,33 @@ guest_execute()
     echo "{\"execute\": \"$1\", \"arguments\": {$2}}" >&5 2>/dev/null
 }
 
-# await SECONDS COMMAND...: until COMMAND succeeds, or QEMU is gone.
+# guest_monitor COMMAND: what QEMU answers to a line of its monitor for people
+guest_monitor()
+{
+    answered=$(wc -l <$GUEST_REPLIES)
+    guest_execute human-monitor-command "\"command-line\": \"$1\""
+    sleep 2
+    tail -n +$((answered + 1)) $GUEST_REPLIES | sed 's/\\r\\n/\n/g'
+}
+
+# guest_examine: what there is to know of a guest that hangs: how far it came,
+# where its processor is, what it waits for, and whether the device's interrupts
+# still arrive (twice, some seconds apart).
+guest_examine()
+{
+    echo "the guest hangs; it said:"
+    tail -n 3 $GUEST_LOG
+    guest_monitor "info registers" | grep -E "RIP|RFL|HLT"
+    guest_monitor "info lapic" | grep -E "ISR|IRR|LVTT|Timer|PPR"
+    for _ in 1 2; do
+        grep vfio /proc/interrupts
+        sleep 5
+    done
+    tail -n 3 $GUEST_LOG
+}
+
+# await SECONDS COMMAND...: until COMMAND succeeds, or QEMU is gone. A guest that
+# takes longer hangs.
 await()
 {
     n=$(($1 * 10))
@@ -115,6 +144,7 @@ await()
         usleep 100000
         n=$((n - 1))
     done
+    [ $n != 0 ] || guest_examine 2>&1 | tr -d '\r' | sed 's/^/# /'
     return 1
 }
 
@@ -156,6 +186,7 @@ guest_let_go()
 # guest_end: waits for QEMU's end and puts what was said into the rig's log.
 guest_end()
 {
+    await "$GUEST_PATIENCE" false || kill -9 "$guest_pid" 2>/dev/null
     wait "$guest_pid"
     GUEST_STATUS=$?
     exec 5>&-
