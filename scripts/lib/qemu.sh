@@ -13,15 +13,16 @@ QEMU_OPTIONS=$TOP/build/options
 QEMU_FIRMWARE='/usr/share/qemu /usr/share/seabios /usr/lib/ipxe/qemu'
 
 # What QEMU is configured with, before the options that the user gave. Lean:
-# what KVM, TCG and a network for the guest need. Debian's source comes
-# without submodules and without firmware; the firmware's places are those of
-# Debian's packages. A tree with a .git would have warnings fatal and one
+# what KVM, TCG, a network for the guest and libvirt's sandbox need. Debian's
+# source comes without submodules and without firmware; the firmware's places
+# are those of Debian's packages. A tree with a .git would have warnings fatal and one
 # without would not, hence --enable-werror for both.
 QEMU_DEFAULTS=(
     --target-list=x86_64-softmmu
     --without-default-features
     --enable-kvm
     --enable-tcg
+    --enable-seccomp
     --enable-slirp
     --enable-werror
     --disable-docs
