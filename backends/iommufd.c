@@ -17,12 +17,16 @@
 #include "monitor/monitor.h"
 #include "qapi/error.h"
 #include "qapi/qapi-types-qom.h"
+#include "qapi/visitor.h"
 #include "qemu/ctype.h"
 #include "qom/object_interfaces.h"
 #include "sysemu/iommufd.h"
 #include "trace.h"
 
 #define IOMMUFD_DEV_PATH "/dev/iommu"
+
+/* More share the kernel's locks and the memory's bandwidth without gain. */
+#define MAP_THREADS_DEFAULT_MAX 16
 
 const char *iommufd_backend_id(IOMMUFDBackend *be)
 {
@@ -205,6 +209,8 @@ static bool iommufd_backend_start(IOMMUFDBackend *be, Error **errp)
         }
     }
 
+    be->threads = be->map_threads ?:
+                  MIN(iommufd_processors(), MAP_THREADS_DEFAULT_MAX);
     if (be->memlock_accounting >= 0 && !iommufd_set_accounting(be, errp)) {
         iommufd_backend_stop(be);
         return false;
@@ -290,40 +296,6 @@ bool iommufd_backend_destroy_id(IOMMUFDBackend *be, uint32_t id, Error **errp)
                          "kernel's object %u", iommufd_backend_id(be), id);
     }
     return !ret;
-}
-
-int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
-                            uint64_t size, void *vaddr, bool readonly)
-{
-    struct iommu_ioas_map map = {
-        .size = sizeof(map),
-        .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
-                 (readonly ? 0 : IOMMU_IOAS_MAP_WRITEABLE),
-        .ioas_id = ioas_id,
-        .user_va = (uintptr_t)vaddr,
-        .length = size,
-        .iova = iova,
-    };
-    int ret = iommufd_ioctl(be->fd, IOMMU_IOAS_MAP, &map);
-
-    trace_iommufd_backend_map_dma(be->fd, ioas_id, iova, size, vaddr, readonly,
-                                  ret);
-    return ret;
-}
-
-int iommufd_backend_unmap_dma(IOMMUFDBackend *be, uint32_t ioas_id,
-                              hwaddr iova, uint64_t size)
-{
-    struct iommu_ioas_unmap unmap = {
-        .size = sizeof(unmap),
-        .ioas_id = ioas_id,
-        .iova = iova,
-        .length = size,
-    };
-    int ret = iommufd_ioctl(be->fd, IOMMU_IOAS_UNMAP, &unmap);
-
-    trace_iommufd_backend_unmap_dma(be->fd, ioas_id, iova, size, ret);
-    return ret == -ENOENT ? 0 : ret;
 }
 
 bool iommufd_backend_iova_ranges(IOMMUFDBackend *be, uint32_t ioas_id,
@@ -433,6 +405,26 @@ static void iommufd_backend_set_huge_pages(Object *obj, bool on, Error **errp)
     }
 }
 
+static void iommufd_backend_set_map_threads(Object *obj, Visitor *v,
+                                            const char *name, void *opaque,
+                                            Error **errp)
+{
+    IOMMUFDBackend *be = IOMMUFD_BACKEND(obj);
+    uint32_t value;
+
+    if (!iommufd_backend_may_change(be, name, errp) ||
+        !visit_type_uint32(v, name, &value, errp)) {
+        return;
+    }
+
+    if (value < 1 || value > IOMMUFD_MAP_THREADS_MAX) {
+        error_setg(errp, "iommufd: map-threads=%u is not between 1 and %d",
+                   value, IOMMUFD_MAP_THREADS_MAX);
+        return;
+    }
+    be->map_threads = value;
+}
+
 static bool iommufd_backend_can_be_deleted(UserCreatable *uc)
 {
     return !IOMMUFD_BACKEND(uc)->users;
@@ -480,6 +472,12 @@ static void iommufd_backend_class_init(ObjectClass *oc, void *data)
     object_class_property_set_description(oc, "huge-pages",
         "whether the host's IOMMU may map contiguous pages by one large one "
         "(default: as it is; on in Linux)");
+
+    object_class_property_add(oc, "map-threads", "uint32", NULL,
+                              iommufd_backend_set_map_threads, NULL, NULL);
+    object_class_property_set_description(oc, "map-threads",
+        "how many threads map and unmap large ranges (default: as many as "
+        "there are processors for QEMU, at most 16)");
 }
 
 static const TypeInfo iommufd_backend_info = {

@@ -40,6 +40,7 @@ typedef struct VFIOIOMMUFDContainer {
     bool leaving;   /* the last device has detached: nothing is mapped */
     bool no_bars;   /* not all BARs are mapped, and no more will be */
     bool no_bars_said;
+    Range failed;   /* what could not be mapped when a map failed last */
 } VFIOIOMMUFDContainer;
 
 static VFIOIOMMUFDContainer *vfio_iommufd_container(VFIOContainer *base)
@@ -49,11 +50,25 @@ static VFIOIOMMUFDContainer *vfio_iommufd_container(VFIOContainer *base)
 
 /* Maps */
 
+static uint64_t vfio_iommufd_page_size(void *vaddr)
+{
+    ram_addr_t offset;
+    RAMBlock *block;
+
+    RCU_READ_LOCK_GUARD();
+    block = qemu_ram_block_from_host(vaddr, false, &offset);
+    return block ? qemu_ram_pagesize(block) : qemu_real_host_page_size();
+}
+
 static int vfio_iommufd_map(VFIOIOMMUFDContainer *container, hwaddr iova,
                             ram_addr_t size, void *vaddr, bool readonly)
 {
+    uint64_t page_size = size < IOMMUFD_PARALLEL_MIN
+                         ? 0 : vfio_iommufd_page_size(vaddr);
+
     return iommufd_backend_map_dma(container->be, container->ioas_id, iova,
-                                   size, vaddr, readonly);
+                                   size, vaddr, readonly, page_size,
+                                   &container->failed);
 }
 
 static void vfio_iommufd_say_no_bars(VFIOIOMMUFDContainer *container)
@@ -144,8 +159,9 @@ static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
         return 0;
     }
 
+    /* A guest's IOMMU asks for all that it spans; often there is nothing. */
     ret = iommufd_backend_unmap_dma(container->be, container->ioas_id, iova,
-                                    size);
+                                    size, iotlb);
     errno = -ret;   /* the listener's messages say %m */
     return ret;
 }
@@ -230,7 +246,8 @@ static void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova,
     }
     error_prepend(errp, "iommufd object '%s': cannot map memory for DMA at "
                   "IOVA 0x%"HWADDR_PRIx" to 0x%"HWADDR_PRIx": ",
-                  iommufd_backend_id(container->be), iova, iova + size - 1);
+                  iommufd_backend_id(container->be),
+                  range_lob(&container->failed), range_upb(&container->failed));
 }
 
 /*

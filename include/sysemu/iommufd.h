@@ -3,7 +3,7 @@
  * The iommufd object: QEMU's side of /dev/iommu
  *
  *   -object iommufd,id=ID[,fd=DESCRIPTOR][,memlock-accounting=user|process]
- *                        [,huge-pages=on|off]
+ *                        [,huge-pages=on|off][,map-threads=N]
  *
  * It holds one descriptor of /dev/iommu and wraps each ioctl on it.  It knows
  * nothing of VFIO; whoever wants DMA for devices uses it.
@@ -23,10 +23,16 @@
 #include "hw/qdev-properties.h"
 #include "qapi/qapi-types-common.h"
 #include "qemu/range.h"
+#include "qemu/units.h"
 #include "qom/object.h"
 
 #define TYPE_IOMMUFD_BACKEND "iommufd"
 OBJECT_DECLARE_SIMPLE_TYPE(IOMMUFDBackend, IOMMUFD_BACKEND)
+
+/* Bytes; a smaller map or unmap is made by the caller alone. */
+#define IOMMUFD_PARALLEL_MIN (64 * MiB)
+
+#define IOMMUFD_MAP_THREADS_MAX 64
 
 struct IOMMUFDBackend {
     Object parent;
@@ -42,6 +48,9 @@ struct IOMMUFDBackend {
     /* What the user set; else the kernel's own choice is not touched. */
     int memlock_accounting;     /* IommufdMemlockAccounting, -1 if not set */
     OnOffAuto huge_pages;       /* auto if not set */
+    uint32_t map_threads;       /* 0 if not set */
+
+    unsigned threads;   /* at most, for maps and unmaps; set while connected */
 };
 
 /**
@@ -50,6 +59,9 @@ struct IOMMUFDBackend {
  * Returns a string that lives as long as the object.
  */
 const char *iommufd_backend_id(IOMMUFDBackend *be);
+
+/* How many processors the calling thread may run on, rather than there are */
+unsigned iommufd_processors(void);
 
 /**
  * iommufd_backend_connect: become a user of the object
@@ -85,6 +97,14 @@ bool iommufd_backend_destroy_id(IOMMUFDBackend *be, uint32_t id, Error **errp);
  * @iova, @size, @vaddr: multiples of the page size; nothing is mapped in
  *                       [@iova, @iova + @size - 1] yet
  * @readonly: devices may not write
+ * @page_size: bytes, of the memory at @vaddr; looked at from
+ *             IOMMUFD_PARALLEL_MIN on, where it keeps threads from sharing a
+ *             page
+ * @failed: on failure, the part that could not be mapped, or the first of them
+ *
+ * A large range is mapped in parts, by map-threads= threads at a time, for
+ * which this waits.  Where that is not set they are no more than the processors
+ * that the caller may run on.  On failure nothing of the range is mapped.
  *
  * The memory is pinned if a device with page tables is attached to the IOAS; if
  * none is, the kernel does not even look at it until the first comes.
@@ -94,12 +114,16 @@ bool iommufd_backend_destroy_id(IOMMUFDBackend *be, uint32_t id, Error **errp);
  * memory, for instance a BAR), ENOMEM (RLIMIT_MEMLOCK, or no memory).
  */
 int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
-                            uint64_t size, void *vaddr, bool readonly);
+                            uint64_t size, void *vaddr, bool readonly,
+                            uint64_t page_size, Range *failed);
 
 /**
  * iommufd_backend_unmap_dma: remove the maps that lie within a range
  *
  * Each must lie in [@iova, @iova + @size - 1] as a whole.
+ *
+ * @at_once: by one ioctl, whatever the size: where little is mapped, threads
+ *           cost more than they save
  *
  * Returns 0 also when there was none: whoever asks wants the range empty, and
  * guests' IOMMUs ask more often than they map.  A range that cuts a map in two
@@ -107,7 +131,7 @@ int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
  * stays then.  Otherwise -errno.
  */
 int iommufd_backend_unmap_dma(IOMMUFDBackend *be, uint32_t ioas_id,
-                              hwaddr iova, uint64_t size);
+                              hwaddr iova, uint64_t size, bool at_once);
 
 /**
  * iommufd_backend_iova_ranges: which IOVAs can be mapped at present

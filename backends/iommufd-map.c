@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Maps and unmaps of an I/O address space, large ones by several threads
+ *
+ * Nearly all of the time that a map takes goes into faulting in, clearing and
+ * pinning memory, and the kernel lets several maps into one IOAS do that at a
+ * time (Linux, drivers/iommu/iommufd/io_pagetable.c, iopt_map_pages(): what it
+ * holds meanwhile is held for reading).  So the range is cut into chunks, which
+ * the caller and its helpers take one after another.
+ *
+ * The helpers live for one call.  They make ioctls, and touch nothing else of
+ * QEMU's; the caller, which may hold the big lock, waits for them.  A helper
+ * runs where its caller may run, and has its memory policy.
+ *
+ * Where an object may have more than one thread, no area that the kernel knows
+ * crosses a multiple of AREA_LIMIT.  So a range may be unmapped in pieces that
+ * end there, whatever it was mapped in.  An unmap that cuts an area would leave
+ * it mapped, and could not be told from one that finds nothing.
+ */
+#include "qemu/osdep.h"
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <linux/iommufd.h>
+
+#include "qemu/atomic.h"
+#include "qemu/error-report.h"
+#include "qemu/host-utils.h"
+#include "qemu/timer.h"
+#include "qemu/units.h"
+#include "sysemu/iommufd.h"
+#include "trace.h"
+
+#define AREA_LIMIT (1 * GiB)
+
+/* Chunks for each thread, so that none waits long for the last to end */
+#define CHUNKS_PER_THREAD 8
+#define CHUNK_MIN (8 * MiB)
+
+/* Bytes; an ioctl needs few, but the libraries' thread-local data is there. */
+#define HELPER_STACK (256 * KiB)
+
+#define PROGRESS_NS (5 * NANOSECONDS_PER_SECOND)
+
+typedef struct IOMMUFDWork IOMMUFDWork;
+
+struct IOMMUFDWork {
+    int (*do_chunk)(const IOMMUFDWork *work, uint64_t iova, uint64_t size);
+    int fd;
+    uint32_t ioas_id;
+    uint64_t iova;
+    uint64_t size;      /* not 0 */
+    uint8_t *vaddr;     /* of a map */
+    bool readonly;
+    unsigned threads;   /* the caller is one of them */
+
+    unsigned count;     /* chunks, the first and the last may be shorter */
+
+    /* What follows is looked at if there are several. */
+    uint64_t chunk;     /* bytes, a power of two */
+    int *results;       /* of each chunk, NOT_DONE until then */
+    unsigned next;      /* the chunk to be taken next; atomic */
+    unsigned done;      /* chunks; atomic */
+    bool failed;        /* no more need be taken; atomic */
+};
+
+/* No errno */
+#define NOT_DONE 1
+
+/* The ioctls */
+
+static int ioas_map(const IOMMUFDWork *work, uint64_t iova, uint64_t size)
+{
+    struct iommu_ioas_map map = {
+        .size = sizeof(map),
+        .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+                 (work->readonly ? 0 : IOMMU_IOAS_MAP_WRITEABLE),
+        .ioas_id = work->ioas_id,
+        .user_va = (uintptr_t)work->vaddr + (iova - work->iova),
+        .length = size,
+        .iova = iova,
+    };
+
+    return ioctl(work->fd, IOMMU_IOAS_MAP, &map) ? -errno : 0;
+}
+
+static int ioas_unmap(const IOMMUFDWork *work, uint64_t iova, uint64_t size)
+{
+    struct iommu_ioas_unmap unmap = {
+        .size = sizeof(unmap),
+        .ioas_id = work->ioas_id,
+        .iova = iova,
+        .length = size,
+    };
+
+    return ioctl(work->fd, IOMMU_IOAS_UNMAP, &unmap) ? -errno : 0;
+}
+
+static void trace_chunk(const IOMMUFDWork *work, uint64_t iova, uint64_t size,
+                        int ret)
+{
+    if (work->do_chunk == ioas_map) {
+        trace_iommufd_backend_map_dma(work->fd, work->ioas_id, iova, size,
+                                      work->vaddr + (iova - work->iova),
+                                      work->readonly, ret);
+    } else {
+        trace_iommufd_backend_unmap_dma(work->fd, work->ioas_id, iova, size,
+                                        ret);
+    }
+}
+
+/* Chunks */
+
+static void cut(IOMMUFDWork *work, uint64_t chunk)
+{
+    uint64_t first = QEMU_ALIGN_DOWN(work->iova, chunk);
+
+    work->chunk = chunk;
+    work->count = (work->iova + work->size - 1 - first) / chunk + 1;
+}
+
+static void chunk_range(const IOMMUFDWork *work, unsigned i, uint64_t *iova,
+                        uint64_t *size)
+{
+    uint64_t first = QEMU_ALIGN_DOWN(work->iova, work->chunk) +
+                     i * work->chunk;
+    uint64_t last = MIN(first + work->chunk - 1, work->iova + work->size - 1);
+
+    *iova = MAX(first, work->iova);
+    *size = last - *iova + 1;
+}
+
+/* Bytes; so many that each thread takes several */
+static uint64_t chunk_share(const IOMMUFDWork *work)
+{
+    return work->size / (work->threads * CHUNKS_PER_THREAD);
+}
+
+static uint64_t map_chunk(const IOMMUFDWork *work, uint64_t page_size)
+{
+    uint64_t least = MAX(CHUNK_MIN, pow2ceil(page_size));
+
+    if (work->size < IOMMUFD_PARALLEL_MIN) {
+        return AREA_LIMIT;
+    }
+    return MIN(MAX(pow2floor(chunk_share(work)), least), AREA_LIMIT);
+}
+
+/* The range may be all of 64 bits, with holes. */
+static uint64_t unmap_chunk(const IOMMUFDWork *work)
+{
+    return MAX(pow2ceil(chunk_share(work)), AREA_LIMIT);
+}
+
+/* Threads */
+
+unsigned iommufd_processors(void)
+{
+    cpu_set_t cpus[8] = {};     /* 8192, the most that Linux has */
+
+    if (sched_getaffinity(0, sizeof(cpus), cpus)) {
+        return 1;
+    }
+    return CPU_COUNT_S(sizeof(cpus), cpus);
+}
+
+/* A guest's processor that is pinned may map for its guest's IOMMU. */
+static unsigned threads_for(IOMMUFDBackend *be, uint64_t size)
+{
+    if (be->map_threads || size < IOMMUFD_PARALLEL_MIN) {
+        return be->threads;
+    }
+    return MIN(be->threads, iommufd_processors());
+}
+
+static bool take_chunk(IOMMUFDWork *work)
+{
+    uint64_t iova, size;
+    unsigned i;
+    int ret;
+
+    if (qatomic_read(&work->failed)) {
+        return false;
+    }
+
+    i = qatomic_fetch_inc(&work->next);
+    if (i >= work->count) {
+        return false;
+    }
+
+    chunk_range(work, i, &iova, &size);
+    ret = work->do_chunk(work, iova, size);
+    work->results[i] = ret;
+    qatomic_inc(&work->done);
+    if (ret && work->do_chunk == ioas_map) {
+        qatomic_set(&work->failed, true);
+    }
+    return true;
+}
+
+static void *help(void *opaque)
+{
+    while (take_chunk(opaque)) {
+        /* as long as there are any */
+    }
+    return NULL;
+}
+
+/* Signals are for QEMU's own threads. */
+static bool start_helper(pthread_t *thread, IOMMUFDWork *work)
+{
+    pthread_attr_t attr;
+    sigset_t all, old;
+    bool started;
+
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, MAX(HELPER_STACK, PTHREAD_STACK_MIN));
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    started = pthread_create(thread, &attr, help, work) == 0;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    return started;
+}
+
+static void tell_progress(IOMMUFDBackend *be, const IOMMUFDWork *work,
+                          int64_t start, int64_t *told)
+{
+    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    uint64_t done = MIN(qatomic_read(&work->done) * work->chunk, work->size);
+    double seconds = (double)(now - start) / NANOSECONDS_PER_SECOND;
+
+    if (now - *told < PROGRESS_NS) {
+        return;
+    }
+    *told = now;
+    info_report("iommufd object '%s': %s %" PRIu64 " of %" PRIu64 " MiB after "
+                "%.0f s, %.0f MiB/s", iommufd_backend_id(be),
+                work->do_chunk == ioas_map ? "mapped" : "unmapped",
+                done / MiB, work->size / MiB, seconds, done / MiB / seconds);
+}
+
+/* Where a helper cannot be had, those that there are do its work. */
+static void do_chunks(IOMMUFDBackend *be, IOMMUFDWork *work)
+{
+    int64_t start = qemu_clock_get_ns(QEMU_CLOCK_REALTIME), told = start;
+    pthread_t helpers[IOMMUFD_MAP_THREADS_MAX];
+    unsigned wanted = MIN(work->threads, work->count) - 1;
+    unsigned started = 0;
+
+    while (started < wanted && start_helper(&helpers[started], work)) {
+        started++;
+    }
+    trace_iommufd_backend_parallel(work->fd, work->iova, work->size,
+                                   work->chunk, work->count, started + 1);
+
+    while (take_chunk(work)) {
+        tell_progress(be, work, start, &told);
+    }
+    while (started) {
+        pthread_join(helpers[--started], NULL);
+    }
+}
+
+/* Whoever unmaps wants the range empty: that it was is as good. */
+static bool is_error(const IOMMUFDWork *work, int ret)
+{
+    return ret < 0 && !(ret == -ENOENT && work->do_chunk == ioas_unmap);
+}
+
+/* In the order of addresses */
+static int first_error(const IOMMUFDWork *work, uint64_t *iova, uint64_t *size)
+{
+    unsigned i;
+
+    for (i = 0; i < work->count; i++) {
+        if (is_error(work, work->results[i])) {
+            chunk_range(work, i, iova, size);
+            return work->results[i];
+        }
+    }
+    return 0;
+}
+
+static void trace_chunks(const IOMMUFDWork *work)
+{
+    uint64_t iova, size;
+    unsigned i;
+
+    for (i = 0; i < work->count; i++) {
+        if (work->results[i] != NOT_DONE) {
+            chunk_range(work, i, &iova, &size);
+            trace_chunk(work, iova, size, work->results[i]);
+        }
+    }
+}
+
+/* Only what was mapped here: EEXIST says that there are other maps. */
+static void undo_map(const IOMMUFDWork *work)
+{
+    uint64_t iova, size;
+    unsigned i;
+
+    for (i = 0; i < work->count; i++) {
+        if (work->results[i] == 0) {
+            chunk_range(work, i, &iova, &size);
+            trace_iommufd_backend_unmap_dma(work->fd, work->ioas_id, iova, size,
+                                            ioas_unmap(work, iova, size));
+        }
+    }
+}
+
+/* On failure, *@iova and *@size become the chunk's that failed. */
+static int run_chunks(IOMMUFDBackend *be, IOMMUFDWork *work, uint64_t *iova,
+                      uint64_t *size)
+{
+    g_autofree int *results = g_new(int, work->count);
+    unsigned i;
+    int ret;
+
+    work->results = results;
+    for (i = 0; i < work->count; i++) {
+        results[i] = NOT_DONE;
+    }
+
+    if (work->size < IOMMUFD_PARALLEL_MIN) {
+        help(work);
+    } else {
+        do_chunks(be, work);
+    }
+    trace_chunks(work);
+
+    ret = first_error(work, iova, size);
+    if (ret && work->do_chunk == ioas_map) {
+        undo_map(work);
+    }
+    return ret;
+}
+
+/* Most have one chunk, as all from a guest's IOMMU: one ioctl, nothing else */
+static int run(IOMMUFDBackend *be, IOMMUFDWork *work, Range *failed)
+{
+    uint64_t iova = work->iova, size = work->size;
+    int ret;
+
+    if (work->count == 1) {
+        ret = work->do_chunk(work, iova, size);
+        trace_chunk(work, iova, size, ret);
+        ret = is_error(work, ret) ? ret : 0;
+    } else {
+        ret = run_chunks(be, work, &iova, &size);
+    }
+
+    if (ret && failed) {
+        range_set_bounds(failed, iova, iova + size - 1);
+    }
+    return ret;
+}
+
+int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
+                            uint64_t size, void *vaddr, bool readonly,
+                            uint64_t page_size, Range *failed)
+{
+    IOMMUFDWork work = {
+        .do_chunk = ioas_map,
+        .fd = be->fd,
+        .ioas_id = ioas_id,
+        .iova = iova,
+        .size = size,
+        .vaddr = vaddr,
+        .readonly = readonly,
+        .threads = threads_for(be, size),
+        .count = 1,
+    };
+
+    if (be->threads > 1) {
+        cut(&work, map_chunk(&work, page_size));
+    }
+    return run(be, &work, failed);
+}
+
+int iommufd_backend_unmap_dma(IOMMUFDBackend *be, uint32_t ioas_id,
+                              hwaddr iova, uint64_t size, bool at_once)
+{
+    IOMMUFDWork work = {
+        .do_chunk = ioas_unmap,
+        .fd = be->fd,
+        .ioas_id = ioas_id,
+        .iova = iova,
+        .size = size,
+        .threads = threads_for(be, size),
+        .count = 1,
+    };
+
+    if (work.threads > 1 && !at_once) {
+        cut(&work, unmap_chunk(&work));
+    }
+    return run(be, &work, NULL);
+}
