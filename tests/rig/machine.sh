@@ -6,8 +6,9 @@
 # A q35 with an emulated VT-d, entirely in software by default: a host's
 # /dev/kvm may exist and yet not run an ordinary guest. Under TCG, "-cpu max"
 # offers AMD's virtualization, so that there is a /dev/kvm inside whatever the
-# host has. caching-mode stays off: with it the kernel takes a lock and flushes
-# for each map (cache.c of its intel-iommu), and parallel maps are serialized.
+# host has; its guests hang now and then without the series' last patch.
+# caching-mode stays off: with it the kernel takes a lock and flushes for each map
+# (cache.c of its intel-iommu), and parallel maps are serialized.
 #
 # Set by the caller: RIG_DIR (build/rig), RIG_QEMU, RIG_KERNEL (a bzImage),
 # RIG_ROOT (the name of the image to run from).
