@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# How the start of a VM depends on its memory. Set by bench: terminal, and
+# data, a file that ends in .tsv and has what summary.py's write_data() says.
+
+eval "set terminal ".terminal
+set output data[1:strlen(data) - 4].(terminal[1:3] eq "svg" ? ".svg" : ".png")
+
+set datafile separator "\t"
+set xlabel "memory of the VM, MiB"
+set ylabel "seconds that the device adds to its start"
+set yrange [0:]
+set key left top noenhanced
+set grid
+
+stats data skip 1 using 0 nooutput
+paths = (STATS_columns - 1) / 3
+plot for [i = 0:paths - 1] data using 1:(column(2 + 3 * i)):(column(3 + 3 * i)):(column(4 + 3 * i)) \
+         with yerrorlines linewidth 2 pointtype 7 pointsize 0.6 \
+         title columnheader(2 + 3 * i)

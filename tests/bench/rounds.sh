@@ -1,0 +1,153 @@
+#!/bin/busybox sh
+# shellcheck shell=dash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# In the rig: measures QEMUs with a device passed through, and prints CSV. What
+# is compared runs alternately, so that a machine that becomes slower or faster
+# does so for all of them. Environment:
+#
+#   BENCH_ROUNDS   how often
+#   BENCH_MEMORY   MiB of the guests
+#   BENCH_PAGES    kinds of memory, see memory_arguments
+#   BENCH_PATHS    none (no device), legacy, iommufd, threads-N (iommufd with
+#                  map-threads=N); "@NAME" behind: by the QEMU in /opt/NAME
+#   BENCH_CASES    start; plug, which has its own pages; reads and viommu, which
+#                  have their own memory and paths
+
+. /rig/lib.sh
+. /rig/guest.sh
+
+THP=/sys/kernel/mm/transparent_hugepage/enabled
+HUGE=/proc/sys/vm/nr_hugepages
+HUGE_MIB=2
+
+# The first has no reset method, and so takes no time for one.
+DEVICE=$(address_of edu2)
+OTHER=$(address_of edu0)
+
+# memory_arguments PAGES MIB
+memory_arguments()
+{
+    backend="-machine memory-backend=ram -object"
+
+    case $1 in
+    small|thp) ;;
+    huge)      echo "$backend memory-backend-memfd,id=ram,size=$2M,hugetlb=on,hugetlbsize=${HUGE_MIB}M" ;;
+    shared)    echo "$backend memory-backend-memfd,id=ram,size=$2M,share=on" ;;
+    prealloc)  echo "$backend memory-backend-ram,id=ram,size=$2M,prealloc=on" ;;
+    esac
+}
+
+# prepare_memory PAGES MIB: what the kernel has to be told before
+prepare_memory()
+{
+    huge=0
+
+    case $1 in
+    thp|prealloc) echo always >$THP ;;
+    *)            echo never >$THP ;;
+    esac
+    [ "$1" != huge ] || huge=$(($2 / HUGE_MIB))
+    echo $huge >$HUGE
+    [ "$(cat $HUGE)" -eq $huge ] || {
+        echo "there are $(cat $HUGE) huge pages and not $huge" >&2
+        exit 1
+    }
+}
+
+# object_arguments PATH
+object_arguments()
+{
+    case ${1%@*} in
+    iommufd)   echo "-object iommufd,id=iommufd0" ;;
+    threads-*) n=${1%@*}
+               echo "-object iommufd,id=iommufd0,map-threads=${n#threads-}" ;;
+    esac
+}
+
+# read_in_guest PATH: what a thousand reads took, in a guest that boots
+read_in_guest()
+{
+    VFIO_TEST_MODE=$1
+    guest_command "$(vfio_arguments "$VFIO_TEST_NVME0")"
+    guest_start reads >&2
+    guest_end
+    guest_said reads | awk '{ printf "reads %.3f\n", $1 / 1000 }'
+}
+
+# compare_viommu: as lines of words; there the paths alternate page by page.
+compare_viommu()
+{
+    for who in rate kernel; do
+        VFIO_TEST_MODE=both /rig/tests/vfio-viommu-rate-test -m slow --tap -k \
+            -p /x86_64/vfio/viommu-rate/both/$who |
+            sed -n "s/^# \\(time to\\)/# virtio-iommu, $who: \\1/p"
+    done
+}
+
+# measure CASE PATH PAGES MIB: what measure prints
+measure()
+{
+    name=qemu
+    [ "${2%@*}" = "$2" ] || name=${2#*@}
+    iommufd=$(object_arguments "$2")
+    qemu="/opt/$name/bin/qemu-system-x86_64 -machine pc -accel ${BENCH_ACCEL:-kvm} \
+-m $4 $(memory_arguments "$3" "$4") $iommufd"
+
+    # shellcheck disable=SC2086 # words
+    case $1:$2 in
+    start:none*)
+        /rig/tests/measure $qemu ;;
+    start:*)
+        /rig/tests/measure $qemu \
+            -device "vfio-pci,host=$DEVICE${iommufd:+,iommufd=iommufd0}" ;;
+    reads:*)
+        read_in_guest "$2" ;;
+    plug:*)
+        json="\"driver\":\"vfio-pci\"${iommufd:+,\"iommufd\":\"iommufd0\"}"
+        /rig/tests/measure \
+            --plug "$json,\"host\":\"$DEVICE\",\"id\":\"dev1\",\"addr\":\"9\"" \
+            --plug "$json,\"host\":\"$OTHER\",\"id\":\"dev2\",\"addr\":\"a\"" \
+            $qemu ;;
+    esac
+}
+
+# rounds CASE PAGES MIB PATHS; the first one, of each kind of pages, is for the
+# caches.
+rounds()
+{
+    round=0
+    [ "$warm" != "$1 $2" ] || round=1
+    warm="$1 $2"
+    while [ "$round" -le "$BENCH_ROUNDS" ]; do
+        for path in $4; do
+            [ "$1:${path%@*}" != plug:none ] || continue
+            measure "$1" "$path" "$2" "$3" >/tmp/measured || exit 1
+            [ "$round" -eq 0 ] ||
+                sed "s/^/$1,$3,$2,$path,$round,/; s/ /,/" /tmp/measured
+        done
+        round=$((round + 1))
+    done
+}
+
+# All that a guest may get; see measure.c.
+/rig/tests/measure --touch $(($(awk '/MemAvailable/ { print $2 }' /proc/meminfo) / 1024 - 256))
+
+warm=
+echo "case,mib,pages,path,round,what,seconds"
+for case in $BENCH_CASES; do
+    case $case in
+    reads)  rounds reads thp "$GUEST_MEMORY" "legacy iommufd"
+            continue ;;
+    viommu) compare_viommu
+            continue ;;
+    esac
+    kinds=$BENCH_PAGES
+    [ "$case" != plug ] || kinds="thp prealloc"
+    for pages in $kinds; do
+        for mib in $BENCH_MEMORY; do
+            prepare_memory "$pages" "$mib"
+            rounds "$case" "$pages" "$mib" "$BENCH_PATHS"
+        done
+    done
+done

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Prints tables of what the benchmark measured, and writes data for plots.
+
+    summary.py CSV DIRECTORY
+
+A cell is the median, with the lowest and the highest in brackets, and the
+median's ratio to that of the legacy path. A start is without what the same
+QEMU needs without the device. For each kind of pages there is a file
+start-PAGES.tsv in DIRECTORY.
+"""
+
+import csv
+import re
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+BASELINE = 'none'
+REFERENCE = 'legacy'
+
+# Of what a case measures: what the tables call it, in their order
+TITLES = {
+    ('start', 'start'): 'start of the VM, more than without the device',
+    ('start', 'end'): 'end of the VM',
+    ('plug', 'plug1'): 'device_add of the first device',
+    ('plug', 'plug2'): 'device_add of a second device',
+    ('plug', 'unplug2'): 'unplug of the second device',
+    ('plug', 'unplug1'): 'unplug of the last device',
+    ('reads', 'reads'): 'a thousand reads from an NVMe disk, in the guest',
+}
+
+PAGES = {
+    'small': 'pages of 4 KiB, never touched',
+    'thp': 'transparent huge pages, never touched',
+    'huge': 'huge pages of 2 MiB, never touched',
+    'shared': 'shared memfd, pages of 4 KiB, never touched',
+    'prealloc': 'transparent huge pages, preallocated by QEMU',
+}
+
+
+def read(path):
+    """({(case, what): {pages: {mib: {path: [seconds]}}}}, [remark])
+
+    A last line that is cut short, of a run that was ended, is left out.
+    """
+    figures = defaultdict(lambda: defaultdict(lambda: defaultdict(
+        lambda: defaultdict(list))))
+    with open(path, newline='') as file:
+        lines = file.read().splitlines(keepends=True)
+    remarks = [line[1:].strip() for line in lines if line.startswith('#')]
+    rows = csv.DictReader(line for line in lines
+                          if line.endswith('\n') and line[0] != '#')
+    for row in rows:
+        cells = figures[row['case'], row['what']][row['pages']]
+        cells[int(row['mib'])][row['path']].append(float(row['seconds']))
+    return figures, remarks
+
+
+def baseline_of(path):
+    """The path without a device of the same QEMU"""
+    return re.sub('^[^@]*', BASELINE, path)
+
+
+def subtract_baselines(paths):
+    for path, seconds in paths.items():
+        if path != baseline_of(path):
+            base = statistics.median(paths[baseline_of(path)])
+            paths[path] = [value - base for value in seconds]
+
+
+def cell(seconds, reference):
+    median = statistics.median(seconds)
+    text = f'{median:.3f} ({min(seconds):.3f}..{max(seconds):.3f})'
+    if reference:
+        text += f' {median / statistics.median(reference):.2f}'
+    return text
+
+
+def print_table(rows):
+    """@rows: {mib: {path: [seconds]}}"""
+    paths = [path for path in next(iter(rows.values()))]
+    width = 2 + max([30] + [len(path) for path in paths])
+    print('    MiB  ' + ''.join(path.ljust(width) for path in paths).rstrip())
+    for mib, cells in sorted(rows.items()):
+        reference = cells.get(REFERENCE)
+        line = ''.join(
+            cell(cells[path], path != baseline_of(path) and reference)
+            .ljust(width) for path in paths)
+        print(f'  {mib:5}  {line.rstrip()}')
+    print()
+
+
+def write_data(path, rows):
+    """For gnuplot: MiB, then the median, lowest and highest of each path"""
+    paths = [name for name in next(iter(rows.values()))
+             if name != baseline_of(name)]
+    with open(path, 'w') as file:
+        print('MiB', *(f'{name}\tlow\thigh' for name in paths), sep='\t',
+              file=file)
+        for mib, cells in sorted(rows.items()):
+            values = [f'{statistics.median(cells[name]):.6f}\t'
+                      f'{min(cells[name]):.6f}\t{max(cells[name]):.6f}'
+                      for name in paths]
+            print(mib, *values, sep='\t', file=file)
+
+
+def main(source, directory):
+    figures, remarks = read(source)
+    for cells in figures['start', 'start'].values():
+        for paths in cells.values():
+            subtract_baselines(paths)
+
+    for key, title in TITLES.items():
+        for pages, rows in figures.get(key, {}).items():
+            print(f'Seconds: {title}; {PAGES[pages]}\n')
+            print_table(rows)
+    print(*remarks, sep='\n')
+    for pages, rows in figures['start', 'start'].items():
+        write_data(Path(directory) / f'start-{pages}.tsv', rows)
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
