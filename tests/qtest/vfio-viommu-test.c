@@ -82,12 +82,13 @@ static Fixture *start(void)
 
 /*
  * A device that is plugged is told that its page sizes are not those that the
- * guest was told of.  With type1, which names them one by one.
+ * guest was told of.  With type1, which names them one by one.  A busy machine
+ * may take so long for a large map that QEMU says how far it is.
  */
-static bool is_expected_warning(const char *line)
+static bool is_expected(const char *line)
 {
-    return !vfio_rig_iommufd() &&
-           strstr(line, "warning: virtio-iommu page mask");
+    return vfio_rig_iommufd() ? strstr(line, "info: iommufd object")
+                              : strstr(line, "warning: virtio-iommu page mask");
 }
 
 static void check_nothing_said(const char *path)
@@ -98,7 +99,7 @@ static void check_nothing_said(const char *path)
     g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
     lines = g_strsplit(text, "\n", -1);
     for (char **line = lines; *line; line++) {
-        if (**line && !is_expected_warning(*line)) {
+        if (**line && !is_expected(*line)) {
             g_error("QEMU said: %s", *line);
         }
     }
