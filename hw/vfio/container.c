@@ -99,10 +99,11 @@ int vfio_get_dirty_bitmap(VFIOContainer *container, uint64_t iova,
     return container->ops->query_dirty_bitmap(container, iova, size, ram_addr);
 }
 
-void vfio_container_map_failed(VFIOContainer *container, Error *err)
+void vfio_container_map_failed(VFIOContainer *container,
+                               MemoryRegionSection *section, Error *err)
 {
     if (container->ops->map_failed) {
-        container->ops->map_failed(container, err);
+        container->ops->map_failed(container, section, err);
         return;
     }
     error_report_err(err);

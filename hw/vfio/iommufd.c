@@ -25,11 +25,12 @@
 #include "hw/boards.h"
 #include "hw/mem/memory-device.h"
 #include "hw/vfio/kvm-device.h"
+#include "missing.h"
 #include "qapi/error.h"
+#include "qapi/qapi-events-qom.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/units.h"
-#include "sysemu/runstate.h"
 #include "trace.h"
 
 typedef struct VFIOIOMMUFDContainer {
@@ -41,6 +42,7 @@ typedef struct VFIOIOMMUFDContainer {
     bool no_bars;   /* not all BARs are mapped, and no more will be */
     bool no_bars_said;
     Range failed;   /* what could not be mapped when a map failed last */
+    VFIOMissing missing;
 } VFIOIOMMUFDContainer;
 
 static VFIOIOMMUFDContainer *vfio_iommufd_container(VFIOContainer *base)
@@ -159,6 +161,7 @@ static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
         return 0;
     }
 
+    vfio_missing_remove(&container->missing, iova, size);
     /* A guest's IOMMU asks for all that it spans; often there is nothing. */
     ret = iommufd_backend_unmap_dma(container->be, container->ioas_id, iova,
                                     size, iotlb);
@@ -181,10 +184,21 @@ static bool memlock_is_counted(void)
              CAP_TO_MASK(CAP_IPC_LOCK));
 }
 
-static void vfio_iommufd_explain_enomem(Error **errp)
+/* A device that is being plugged does not count as plugged yet. */
+static bool vfio_iommufd_is_new(VFIOContainer *base, hwaddr iova)
 {
-    uint64_t ram_mib = DIV_ROUND_UP(current_machine->ram_size +
-                                    get_plugged_memory_size(), MiB);
+    MemoryRegionSection section =
+        memory_region_find(base->space->as->root, iova, 1);
+
+    memory_region_unref(section.mr);
+    return !section.mr;
+}
+
+static void vfio_iommufd_explain_enomem(VFIOContainer *base, hwaddr iova,
+                                        ram_addr_t size, Error **errp)
+{
+    uint64_t ram = current_machine->ram_size + get_plugged_memory_size() +
+                   (vfio_iommufd_is_new(base, iova) ? size : 0);
     struct rlimit limit;
 
     if (!memlock_is_counted() || getrlimit(RLIMIT_MEMLOCK, &limit) ||
@@ -195,13 +209,14 @@ static void vfio_iommufd_explain_enomem(Error **errp)
     }
 
     error_prepend(errp, "the guest's %"PRIu64" MiB have to be locked, and "
-                  "RLIMIT_MEMLOCK is %"PRIu64" MiB: ", ram_mib,
-                  (uint64_t)limit.rlim_cur / MiB);
+                  "RLIMIT_MEMLOCK is %"PRIu64" MiB: ",
+                  (uint64_t)DIV_ROUND_UP(ram, MiB), (uint64_t)limit.rlim_cur / MiB);
     error_append_hint(errp, "Raise the limit: ulimit -l, LimitMEMLOCK= in a "
-                      "systemd unit, <hard_limit> in a libvirt\ndomain. What "
-                      "other processes of this user have locked counts as "
-                      "well,\nunless the iommufd object has "
-                      "memlock-accounting=process.\n");
+                      "systemd unit, <hard_limit> in a libvirt\ndomain; "
+                      "prlimit --memlock --pid %d for this QEMU.\n"
+                      "What other processes of this user have locked counts "
+                      "as well, unless the iommufd\nobject has "
+                      "memlock-accounting=process.\n", getpid());
 }
 
 static void vfio_iommufd_explain_einval(VFIOIOMMUFDContainer *container,
@@ -238,7 +253,7 @@ static void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova,
     error_setg(errp, "%s", strerror(-ret));
     switch (-ret) {
     case ENOMEM:
-        vfio_iommufd_explain_enomem(errp);
+        vfio_iommufd_explain_enomem(base, iova, size, errp);
         break;
     case EINVAL:
         vfio_iommufd_explain_einval(container, errp);
@@ -252,17 +267,23 @@ static void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova,
 
 /*
  * A device that reaches that memory now gets an error from the IOMMU, so the
- * guest must not run on unawares.  Not stopped here and now: a change of the
- * memory map is no place to wait for the processors.
+ * guest must not run on unawares.
  */
-static void vfio_iommufd_map_failed(VFIOContainer *base, Error *err)
+static void vfio_iommufd_map_failed(VFIOContainer *base,
+                                    MemoryRegionSection *section, Error *err)
 {
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+    hwaddr start = section->offset_within_address_space;
+    hwaddr iova = REAL_HOST_PAGE_ALIGN(start);
+    hwaddr end = (start + int128_getlo(section->size)) &
+                 qemu_real_host_page_mask();
+
+    qapi_event_send_iommufd_map_error(iommufd_backend_id(container->be), iova,
+                                      end - iova, error_get_pretty(err));
+    error_append_hint(&err, "The VM is stopped. cont tries again, and so it "
+                      "does when the memory is gone.\n");
     error_report_err(err);
-    error_printf("The VM is stopped. Devices on iommufd object '%s' do not "
-                 "reach this memory, also after cont.\n",
-                 iommufd_backend_id(vfio_iommufd_container(base)->be));
-    qemu_system_vmstop_request_prepare();
-    qemu_system_vmstop_request(RUN_STATE_IO_ERROR);
+    vfio_missing_add(&container->missing, section);
 }
 
 /* A container's life */
@@ -301,6 +322,7 @@ vfio_iommufd_get_container(AddressSpace *as, IOMMUFDBackend *be, Error **errp)
     container->be = be;
     container->ioas_id = ioas_id;
     vfio_container_init(&container->base, space, &vfio_iommufd_ops);
+    vfio_missing_init(&container->missing, &container->base.listener);
     QLIST_INSERT_HEAD(&space->containers, &container->base, next);
     return container;
 }
@@ -315,6 +337,7 @@ static void vfio_iommufd_put_container(VFIOIOMMUFDContainer *container)
         return;
     }
 
+    vfio_missing_destroy(&container->missing);
     vfio_container_destroy(&container->base);
     if (!iommufd_backend_destroy_id(container->be, container->ioas_id, &err)) {
         error_report_err(err);

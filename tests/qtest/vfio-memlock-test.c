@@ -15,9 +15,15 @@
 
 #include "qapi/qmp/qdict.h"
 #include "vfio-edu.h"
+#include "vfio-memory.h"
+#include "vfio-nvme.h"
 
 #define SLOT 4
-#define DIMM_MIB 128
+#define NVME_SLOT 5
+
+#define DIMM_SLOT 0
+#define DIMM_ADDR (4 * GiB)
+#define DIMM_SIZE (128 * MiB)
 
 /* Bytes: a machine's memory, and less than twice that */
 #define ENOUGH_FOR_ONE (VFIO_MACHINE_MEMORY + 64 * MiB)
@@ -35,23 +41,6 @@ static void check_dma(VFIOMachine *m)
 
     vfio_edu_check_copy(edu, 0x100000, 0x200000, 0x100);
     vfio_edu_free(edu);
-}
-
-static char *run_state(VFIOMachine *m)
-{
-    QDict *reply = qtest_qmp(m->qts, "{ 'execute': 'query-status' }");
-    char *state =
-        g_strdup(qdict_get_str(qdict_get_qdict(reply, "return"), "status"));
-
-    qobject_unref(reply);
-    return state;
-}
-
-static void check_run_state(VFIOMachine *m, const char *expected)
-{
-    g_autofree char *state = run_state(m);
-
-    g_assert_cmpstr(state, ==, expected);
 }
 
 static void test_start_says_how_much(void)
@@ -98,31 +87,91 @@ static void test_plug_works_with_limit_raised(void)
 
 static void plug_dimm(VFIOMachine *m)
 {
-    qtest_qmp_assert_success(m->qts,
-        "{ 'execute': 'object-add', 'arguments': { 'id': 'mem', "
-        "'qom-type': 'memory-backend-ram', 'size': %" PRId64 " } }",
-        (int64_t)DIMM_MIB * MiB);
-    qtest_qmp_device_add(m->qts, "pc-dimm", "dimm", "{ 'memdev': 'mem' }");
+    vfio_memory_plug(m, "pc-dimm", DIMM_SLOT, "memory-backend-ram", DIMM_SIZE);
 }
 
-static void test_memory_that_cannot_be_locked_stops_vm(void)
+static void check_dma_to_dimm(VFIOMachine *m)
+{
+    VFIONVMe *nvme = vfio_nvme_new(m, NVME_SLOT);
+
+    nvme->memory = DIMM_ADDR;
+    vfio_nvme_check_identify(nvme, "rig-nvme0");
+    vfio_nvme_free(nvme);
+}
+
+static void wait_dimm_error(VFIOMachine *m)
+{
+    vfio_machine_wait_map_error(m, VFIO_RIG_IOMMUFD, DIMM_ADDR,
+                                "384 MiB have to be locked, and "
+                                "RLIMIT_MEMLOCK is 320 MiB");
+}
+
+static void cont_in_vain(VFIOMachine *m)
+{
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'cont' }");
+    wait_dimm_error(m);
+}
+
+/* A machine, stopped, to whose DIMM the kernel does not let devices come */
+static VFIOMachine *start_and_stop_by_dimm(void)
 {
     VFIOMachine *m;
 
-    limit_memlock(0, VFIO_MACHINE_MEMORY + DIMM_MIB / 2 * MiB);
-    m = vfio_machine_start("-m slots=1,maxmem=1G -device %s,addr=%d",
-                           vfio_rig_device("EDU0"), SLOT);
+    limit_memlock(0, VFIO_MACHINE_MEMORY + DIMM_SIZE / 2);
+    m = vfio_machine_start("-m slots=1,maxmem=1G "
+                           "-device %s,addr=%d,id=edu0 "
+                           "-device %s,addr=%d,id=nvme0",
+                           vfio_rig_device("EDU0"), SLOT,
+                           vfio_rig_device("NVME0"), NVME_SLOT);
     limit_memlock(0, RLIM_INFINITY);
 
     check_dma(m);
-    check_run_state(m, "running");
+    vfio_machine_check_run_state(m, "running");
     plug_dimm(m);
-    qtest_qmp_eventwait(m->qts, "STOP");
-    check_run_state(m, "io-error");
-
-    qtest_qmp_assert_success(m->qts, "{ 'execute': 'cont' }");
-    check_run_state(m, "running");
+    wait_dimm_error(m);
     check_dma(m);
+    cont_in_vain(m);
+    cont_in_vain(m);
+    return m;
+}
+
+static void test_cont_maps_with_limit_raised(void)
+{
+    VFIOMachine *m = start_and_stop_by_dimm();
+
+    limit_memlock(m->pid, VFIO_MACHINE_MEMORY + 2 * DIMM_SIZE);
+    vfio_machine_cont(m);
+    check_dma(m);
+    check_dma_to_dimm(m);
+    vfio_machine_stop(m);
+}
+
+/* What is gone need not be mapped. */
+static void test_cont_works_without_dimm(void)
+{
+    VFIOMachine *m = start_and_stop_by_dimm();
+
+    vfio_memory_ask_back(m, DIMM_SLOT);
+    vfio_memory_eject(m, DIMM_SLOT);
+    vfio_memory_drop(m, DIMM_SLOT);
+    vfio_machine_cont(m);
+    check_dma(m);
+
+    limit_memlock(m->pid, VFIO_MACHINE_MEMORY + 2 * DIMM_SIZE);
+    plug_dimm(m);
+    vfio_machine_check_run_state(m, "running");
+    check_dma_to_dimm(m);
+    vfio_machine_stop(m);
+}
+
+/* Nobody is left that should reach it. */
+static void test_cont_works_without_devices(void)
+{
+    VFIOMachine *m = start_and_stop_by_dimm();
+
+    vfio_machine_device_del(m, "edu0", SLOT);
+    vfio_machine_device_del(m, "nvme0", NVME_SLOT);
+    vfio_machine_cont(m);
     vfio_machine_stop(m);
 }
 
@@ -130,13 +179,13 @@ static void test_memory_that_can_be_locked_is_plugged(void)
 {
     VFIOMachine *m;
 
-    limit_memlock(0, VFIO_MACHINE_MEMORY + 2 * DIMM_MIB * MiB);
+    limit_memlock(0, VFIO_MACHINE_MEMORY + 2 * DIMM_SIZE);
     m = vfio_machine_start("-m slots=1,maxmem=1G -device %s,addr=%d",
                            vfio_rig_device("EDU0"), SLOT);
     limit_memlock(0, RLIM_INFINITY);
 
     plug_dimm(m);
-    check_run_state(m, "running");
+    vfio_machine_check_run_state(m, "running");
     check_dma(m);
     vfio_machine_stop(m);
 }
@@ -359,9 +408,12 @@ int main(int argc, char **argv)
                  test_start_says_how_much);
     vfio_rig_add("plug-works-with-limit-raised", VFIO_RIG_IOMMUFD_ONLY,
                  test_plug_works_with_limit_raised);
-    vfio_rig_add("memory-that-cannot-be-locked-stops-vm",
-                 VFIO_RIG_IOMMUFD_ONLY,
-                 test_memory_that_cannot_be_locked_stops_vm);
+    vfio_rig_add("cont-maps-with-limit-raised", VFIO_RIG_IOMMUFD_ONLY,
+                 test_cont_maps_with_limit_raised);
+    vfio_rig_add("cont-works-without-dimm", VFIO_RIG_IOMMUFD_ONLY,
+                 test_cont_works_without_dimm);
+    vfio_rig_add("cont-works-without-devices", VFIO_RIG_IOMMUFD_ONLY,
+                 test_cont_works_without_devices);
     vfio_rig_add("memory-that-can-be-locked-is-plugged", VFIO_RIG_BOTH,
                  test_memory_that_can_be_locked_is_plugged);
     vfio_rig_add("ordinary-user", VFIO_RIG_IOMMUFD_ONLY, test_ordinary_user);

@@ -25,10 +25,11 @@
 #define NVME_OPC_IDENTIFY   0x06
 #define NVME_CNS_CTRL       1
 
+/* In the guest's memory */
 #define PAGE                4096
-#define SUBMISSIONS         (4 * MiB)
-#define COMPLETIONS         (SUBMISSIONS + PAGE)
-#define ANSWER              (COMPLETIONS + PAGE)
+#define SUBMISSIONS(nvme)   ((nvme)->memory)
+#define COMPLETIONS(nvme)   ((nvme)->memory + PAGE)
+#define ANSWER(nvme)        ((nvme)->memory + 2 * PAGE)
 
 /* In dwords */
 #define SQE_PRP1            6
@@ -60,6 +61,7 @@ VFIONVMe *vfio_nvme_new(VFIOMachine *m, int slot)
     nvme->machine = m;
     nvme->pci = qpci_device_find(m->pci, QPCI_DEVFN(slot, 0));
     g_assert_nonnull(nvme->pci);
+    nvme->memory = 4 * MiB;
     nvme->bar = qpci_iomap(nvme->pci, 0, NULL);
     vfio_nvme_enable(nvme);
     return nvme;
@@ -87,12 +89,12 @@ bool vfio_nvme_is_ready(VFIONVMe *nvme)
 /* With a pair of queues of two entries */
 static void start(VFIONVMe *nvme)
 {
-    qtest_memset(nvme->machine->qts, SUBMISSIONS, 0, 3 * PAGE);
+    qtest_memset(nvme->machine->qts, SUBMISSIONS(nvme), 0, 3 * PAGE);
     write_reg(nvme, NVME_REG_AQA, 0x00010001);
-    write_reg(nvme, NVME_REG_ASQ, SUBMISSIONS);
-    write_reg(nvme, NVME_REG_ASQ + 4, 0);
-    write_reg(nvme, NVME_REG_ACQ, COMPLETIONS);
-    write_reg(nvme, NVME_REG_ACQ + 4, 0);
+    write_reg(nvme, NVME_REG_ASQ, SUBMISSIONS(nvme));
+    write_reg(nvme, NVME_REG_ASQ + 4, SUBMISSIONS(nvme) >> 32);
+    write_reg(nvme, NVME_REG_ACQ, COMPLETIONS(nvme));
+    write_reg(nvme, NVME_REG_ACQ + 4, COMPLETIONS(nvme) >> 32);
     write_reg(nvme, NVME_REG_CC, NVME_CC_START);
     g_assert_true(vfio_rig_wait(vfio_nvme_is_ready(nvme)));
 }
@@ -100,14 +102,15 @@ static void start(VFIONVMe *nvme)
 static void identify(VFIONVMe *nvme)
 {
     QTestState *qts = nvme->machine->qts;
-    uint32_t status_addr = COMPLETIONS + 4 * CQE_STATUS;
+    uint64_t status_addr = COMPLETIONS(nvme) + 4 * CQE_STATUS;
     uint32_t command[SQE_DWORDS] = {
         [0] = cpu_to_le32(NVME_OPC_IDENTIFY),
-        [SQE_PRP1] = cpu_to_le32(ANSWER),
+        [SQE_PRP1] = cpu_to_le32(ANSWER(nvme)),
+        [SQE_PRP1 + 1] = cpu_to_le32(ANSWER(nvme) >> 32),
         [SQE_CDW10] = cpu_to_le32(NVME_CNS_CTRL),
     };
 
-    qtest_memwrite(qts, SUBMISSIONS, command, sizeof(command));
+    qtest_memwrite(qts, SUBMISSIONS(nvme), command, sizeof(command));
     write_reg(nvme, NVME_REG_SQ0TDBL, 1);
     g_assert_true(vfio_rig_wait(qtest_readl(qts, status_addr) & CQE_PHASE));
     g_assert_cmphex(qtest_readl(qts, status_addr) & CQE_STATUS_CODE, ==, 0);
@@ -120,7 +123,7 @@ void vfio_nvme_check_identify(VFIONVMe *nvme, const char *serial)
     g_assert_false(vfio_nvme_is_ready(nvme));
     start(nvme);
     identify(nvme);
-    qtest_memread(nvme->machine->qts, ANSWER + SERIAL_OFFSET, answer,
+    qtest_memread(nvme->machine->qts, ANSWER(nvme) + SERIAL_OFFSET, answer,
                   SERIAL_LENGTH);
     g_assert_cmpstr(g_strchomp(answer), ==, serial);
 }

@@ -14,9 +14,13 @@ typedef struct VFIONVMe {
     VFIOMachine *machine;
     QPCIDevice *pci;
     QPCIBar bar;
+    uint64_t memory;    /* where in the guest's memory queues and data are */
 } VFIONVMe;
 
-/* Find the device in @slot, and give it its address and PCI_COMMAND. */
+/*
+ * Find the device in @slot, and give it its address and PCI_COMMAND.  Its
+ * ->memory is at 4 MiB.
+ */
 VFIONVMe *vfio_nvme_new(VFIOMachine *m, int slot);
 void vfio_nvme_free(VFIONVMe *nvme);
 
@@ -30,7 +34,7 @@ bool vfio_nvme_is_ready(VFIONVMe *nvme);
  * vfio_nvme_check_identify: start the controller, which must be reset, and
  * ask it who it is; the answer is @serial
  *
- * Uses 16 KiB of the guest's memory at 4 MiB.
+ * Uses 12 KiB of the guest's memory at @nvme->memory.
  */
 void vfio_nvme_check_identify(VFIONVMe *nvme, const char *serial);
 

@@ -394,6 +394,35 @@ static GPtrArray *machine_descriptors(VFIOMachine *m)
     return targets;
 }
 
+void vfio_machine_check_run_state(VFIOMachine *m, const char *state)
+{
+    QDict *reply = qtest_qmp(m->qts, "{ 'execute': 'query-status' }");
+
+    g_assert_cmpstr(qdict_get_str(qdict_get_qdict(reply, "return"), "status"),
+                    ==, state);
+    qobject_unref(reply);
+}
+
+void vfio_machine_wait_map_error(VFIOMachine *m, const char *object,
+                                 uint64_t iova, const char *reason)
+{
+    QDict *event = qtest_qmp_eventwait_ref(m->qts, "IOMMUFD_MAP_ERROR");
+    QDict *data = qdict_get_qdict(event, "data");
+
+    g_assert_cmpstr(qdict_get_str(data, "id"), ==, object);
+    g_assert_cmphex(qdict_get_int(data, "iova"), ==, iova);
+    g_assert_nonnull(strstr(qdict_get_str(data, "reason"), reason));
+    qobject_unref(event);
+    qtest_qmp_eventwait(m->qts, "STOP");
+    vfio_machine_check_run_state(m, "io-error");
+}
+
+void vfio_machine_cont(VFIOMachine *m)
+{
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'cont' }");
+    vfio_machine_check_run_state(m, "running");
+}
+
 int vfio_machine_holds(VFIOMachine *m, const char *path)
 {
     g_autoptr(GPtrArray) targets = machine_descriptors(m);

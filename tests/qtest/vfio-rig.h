@@ -171,6 +171,22 @@ void vfio_machine_device_del(VFIOMachine *m, const char *id, int slot);
 /* Reset the machine, and with it its devices. */
 void vfio_machine_reset(VFIOMachine *m);
 
+/* The machine is in run state @state, as query-status has it. */
+void vfio_machine_check_run_state(VFIOMachine *m, const char *state);
+
+/**
+ * vfio_machine_wait_map_error: wait until memory at @iova could not be mapped
+ * for devices of iommufd @object
+ *
+ * The machine was running, and is stopped then.  @reason is a part of what the
+ * event says.
+ */
+void vfio_machine_wait_map_error(VFIOMachine *m, const char *object,
+                                 uint64_t iova, const char *reason);
+
+/* The machine goes on, with all of its memory mapped. */
+void vfio_machine_cont(VFIOMachine *m);
+
 /* How many descriptors QEMU has open on @path */
 int vfio_machine_holds(VFIOMachine *m, const char *path);
 

@@ -95,10 +95,11 @@ struct VFIOContainerOps {
                       void *vaddr, int ret, Error **errp);
 
     /*
-     * Memory that appeared while the VM runs could not be mapped.  NULL:
+     * @section appeared while the VM runs, and could not be mapped.  NULL:
      * QEMU ends.  @err is freed.
      */
-    void (*map_failed)(VFIOContainer *container, Error *err);
+    void (*map_failed)(VFIOContainer *container, MemoryRegionSection *section,
+                       Error *err);
 
     /*
      * Start or stop recording which pages devices write to.  NULL where the
@@ -181,7 +182,8 @@ int vfio_dma_unmap(VFIOContainer *container, hwaddr iova, ram_addr_t size,
 void vfio_set_dirty_page_tracking(VFIOContainer *container, bool start);
 int vfio_get_dirty_bitmap(VFIOContainer *container, uint64_t iova,
                           uint64_t size, ram_addr_t ram_addr);
-void vfio_container_map_failed(VFIOContainer *container, Error *err);
+void vfio_container_map_failed(VFIOContainer *container,
+                               MemoryRegionSection *section, Error *err);
 bool vfio_container_add_window(VFIOContainer *container,
                                MemoryRegionSection *section, Error **errp);
 void vfio_container_del_window(VFIOContainer *container,

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Memory that devices should reach and do not
+ *
+ * A section that could not be mapped while the VM runs stops the VM.  It is
+ * kept here until it is mapped, tried again whenever the VM is about to run,
+ * or until it leaves the address space.  While one is missing, no processor
+ * of the guest runs.
+ *
+ * Everything is called with the big lock held.
+ */
+#ifndef HW_VFIO_MISSING_H
+#define HW_VFIO_MISSING_H
+
+#include "exec/memory.h"
+#include "qemu/queue.h"
+#include "sysemu/runstate.h"
+
+typedef struct VFIOMissingSection VFIOMissingSection;
+
+typedef struct VFIOMissing {
+    MemoryListener *listener;
+    VMChangeStateEntry *vm_state;
+    QLIST_HEAD(, VFIOMissingSection) sections;
+} VFIOMissing;
+
+/**
+ * vfio_missing_init: nothing is missing
+ *
+ * @listener: whose region_add() tries again; it calls vfio_missing_add() when
+ * that fails.
+ */
+void vfio_missing_init(VFIOMissing *missing, MemoryListener *listener);
+
+/* Undo vfio_missing_init(), and forget what is missing. */
+void vfio_missing_destroy(VFIOMissing *missing);
+
+/**
+ * vfio_missing_add: region_add() could not map @section
+ *
+ * The VM stops with the run state "io-error": soon, when it runs, since a
+ * change of the memory map is no place to wait for the processors.
+ */
+void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section);
+
+/**
+ * vfio_missing_remove: [@iova, @iova + @size - 1] is to be unmapped
+ *
+ * Sections that lie in it are no longer wanted.
+ */
+void vfio_missing_remove(VFIOMissing *missing, hwaddr iova, ram_addr_t size);
+
+#endif /* HW_VFIO_MISSING_H */
