@@ -198,8 +198,8 @@ static void check_parallel(char **lines, int from, const char *event,
 {
     const char *line = find_parallel(lines, from);
     g_autoptr(GArray) pieces = requests(lines, from, event);
+    Request whole = {};
     uint64_t chunk;
-    Request whole;
 
     g_assert_nonnull(line);
     whole.iova = vfio_trace_value(line, "iova");
