@@ -220,6 +220,7 @@ static void touch(size_t bytes)
         err(1, "mmap");
     }
     memset(memory, 1, bytes);
+    munmap(memory, bytes);
 }
 
 int main(int argc, char **argv)
