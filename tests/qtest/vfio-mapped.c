@@ -122,6 +122,27 @@ char *vfio_ranges_text(GArray *ranges)
     return g_string_free(text, false);
 }
 
+static void append_absent(GString *text, char sign, char **lines,
+                          char **others)
+{
+    for (; *lines; lines++) {
+        if (!g_strv_contains((const char *const *)others, *lines)) {
+            g_string_append_printf(text, "%c %s\n", sign, *lines);
+        }
+    }
+}
+
+char *vfio_lines_difference(const char *a, const char *b)
+{
+    g_auto(GStrv) in_a = g_strsplit(a, "\n", -1);
+    g_auto(GStrv) in_b = g_strsplit(b, "\n", -1);
+    GString *text = g_string_new(NULL);
+
+    append_absent(text, '-', in_a, in_b);
+    append_absent(text, '+', in_b, in_a);
+    return g_string_free(text, false);
+}
+
 GArray *vfio_mapped_ranges(GArray *pages)
 {
     GArray *ranges = vfio_ranges_new();
@@ -143,19 +164,26 @@ GArray *vfio_mapped_ranges(GArray *pages)
 /* A part of a page cannot be mapped; @region may become empty. */
 static void keep_whole_pages(VFIORegion *region)
 {
-    region->range.first = QEMU_ALIGN_UP(region->range.first, PAGE_BYTES);
+    uint64_t first = QEMU_ALIGN_UP(region->range.first, PAGE_BYTES);
+
+    region->offset += first - region->range.first;
+    region->range.first = first;
     region->range.last = QEMU_ALIGN_DOWN(region->range.last + 1, PAGE_BYTES)
                          - 1;
 }
 
-/* "  FIRST-LAST (prio 0, KIND): NAME", where KIND has "nv-" for persistence */
+/*
+ * "  FIRST-LAST (prio 0, KIND): NAME", where KIND has "nv-" for persistence;
+ * " @OFFSET" follows where the region does not begin at FIRST.
+ */
 static bool parse_region(const char *line, VFIORegion *region)
 {
     char text[16], name[64];
     const char *kind = text;
 
-    if (sscanf(line, " %" SCNx64 "-%" SCNx64 " (prio %*d, %15[^)]): %63s",
-               &region->range.first, &region->range.last, text, name) != 4) {
+    if (sscanf(line, " %" SCNx64 "-%" SCNx64 " (prio %*d, %15[^)]): %63s"
+               " @%" SCNx64, &region->range.first, &region->range.last, text,
+               name, &region->offset) < 4) {
         return false;
     }
 
@@ -180,24 +208,6 @@ static char **memory_lines(char **lines)
     return lines;
 }
 
-GArray *vfio_machine_regions(VFIOMachine *m)
-{
-    g_autofree char *text = qtest_hmp(m->qts, "info mtree -f");
-    g_auto(GStrv) lines = g_strsplit(text, "\r\n", -1);
-    GArray *regions = g_array_new(false, true, sizeof(VFIORegion));
-
-    for (char **line = memory_lines(lines); **line; line++) {
-        VFIORegion region = {};
-
-        if (parse_region(*line, &region)) {
-            g_array_append_val(regions, region);
-        }
-    }
-    return regions;
-}
-
-/* The pages of that memory */
-
 /* Where QEMU has the guest's @address */
 static uint64_t host_address(VFIOMachine *m, uint64_t address)
 {
@@ -210,63 +220,128 @@ static uint64_t host_address(VFIOMachine *m, uint64_t address)
     return g_ascii_strtoull(found + strlen(") is "), NULL, 16);
 }
 
-/* For each page of @region, its entry in QEMU's page table */
-static uint64_t *read_pagemap(VFIOMachine *m, const VFIORegion *region)
+/* A memory region stays where it is as long as it is there. */
+static bool find_host(GArray *known, VFIORegion *region)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/pagemap", m->pid);
-    uint64_t start = host_address(m, region->range.first) >> PAGE_BITS;
+    for (int i = 0; known && i < known->len; i++) {
+        VFIORegion *other = &g_array_index(known, VFIORegion, i);
+
+        if (other->name == region->name) {
+            region->host = other->host - other->offset + region->offset;
+            return true;
+        }
+    }
+    return false;
+}
+
+GArray *vfio_machine_regions(VFIOMachine *m, GArray *known)
+{
+    g_autofree char *text = vfio_machine_monitor(m, "info mtree -f");
+    g_auto(GStrv) lines = g_strsplit(text, "\r\n", -1);
+    GArray *regions = g_array_new(false, true, sizeof(VFIORegion));
+
+    for (char **line = memory_lines(lines); **line; line++) {
+        VFIORegion region = {};
+
+        if (parse_region(*line, &region)) {
+            if (!region.bar && !find_host(known, &region) &&
+                !find_host(regions, &region)) {
+                region.host = host_address(m, region.range.first);
+            }
+            g_array_append_val(regions, region);
+        }
+    }
+    return regions;
+}
+
+char *vfio_regions_text(GArray *regions)
+{
+    GString *text = g_string_new(NULL);
+
+    for (int i = 0; i < regions->len; i++) {
+        VFIORegion *region = &g_array_index(regions, VFIORegion, i);
+
+        g_string_append_printf(text, "0x%" PRIx64 " to 0x%" PRIx64 " %s: %s "
+                               "at 0x%" PRIx64 "\n", region->range.first,
+                               region->range.last,
+                               region->range.writable ? "rw" : "r",
+                               region->name, region->offset);
+    }
+    return g_string_free(text, false);
+}
+
+/* The pages of that memory */
+
+/* For each page of @region, its entry in QEMU's page table, open as @pagemap */
+static uint64_t *read_pagemap(int pagemap, const VFIORegion *region)
+{
+    uint64_t start = region->host >> PAGE_BITS;
     size_t count = (region->range.last + 1 - region->range.first) >> PAGE_BITS;
     size_t bytes = count * sizeof(uint64_t);
     uint64_t *entries = g_malloc(bytes);
-    int fd = open(path, O_RDONLY);
 
-    g_assert_cmpint(fd, >=, 0);
-    g_assert_cmpint(pread(fd, entries, bytes, start * sizeof(uint64_t)), ==,
-                    bytes);
-    close(fd);
+    g_assert_cmpint(pread(pagemap, entries, bytes, start * sizeof(uint64_t)),
+                    ==, bytes);
     return entries;
 }
 
-static void check_page(uint64_t iova, uint64_t phys, uint64_t entry)
+static char *wrong_page(uint64_t iova, uint64_t phys, uint64_t entry)
 {
     uint64_t expected = (entry & PAGEMAP_FRAME) << PAGE_BITS;
 
     if (!(entry & PAGEMAP_PRESENT)) {
-        g_error("0x%" PRIx64 " is mapped to 0x%" PRIx64 ", and QEMU has no"
-                " page there", iova, phys);
+        return g_strdup_printf("0x%" PRIx64 " is mapped to 0x%" PRIx64
+                               ", and QEMU has no page there\n", iova, phys);
     }
     if (phys != expected) {
-        g_error("0x%" PRIx64 " is mapped to 0x%" PRIx64 ", and QEMU has the"
-                " page 0x%" PRIx64, iova, phys, expected);
+        return g_strdup_printf("0x%" PRIx64 " is mapped to 0x%" PRIx64
+                               ", and QEMU has the page 0x%" PRIx64 "\n",
+                               iova, phys, expected);
     }
+    return NULL;
 }
 
-/* What @page and @range have in common */
-static void check_common_pages(const VFIOMappedPage *page,
+/* The first of what @page and @range have in common */
+static char *wrong_common_page(const VFIOMappedPage *page,
                                const VFIORange *range, const uint64_t *entries)
 {
     uint64_t first = MAX(page->iova, range->first);
     uint64_t last = MIN(page->iova + page->size - 1, range->last);
+    char *wrong = NULL;
 
-    for (uint64_t iova = first; iova < last; iova += PAGE_BYTES) {
-        check_page(iova, page->phys + iova - page->iova,
-                   entries[(iova - range->first) >> PAGE_BITS]);
+    for (uint64_t iova = first; !wrong && iova < last; iova += PAGE_BYTES) {
+        wrong = wrong_page(iova, page->phys + iova - page->iova,
+                           entries[(iova - range->first) >> PAGE_BITS]);
     }
+    return wrong;
 }
 
-void vfio_mapped_check_memory(VFIOMachine *m, GArray *pages, GArray *regions)
+static char *wrong_in_region(int pagemap, GArray *pages,
+                             const VFIORegion *region)
 {
-    for (int i = 0; i < regions->len; i++) {
-        VFIORegion *region = &g_array_index(regions, VFIORegion, i);
-        g_autofree uint64_t *entries = NULL;
+    g_autofree uint64_t *entries = read_pagemap(pagemap, region);
+    char *wrong = NULL;
 
-        if (region->bar) {
-            continue;
-        }
-        entries = read_pagemap(m, region);
-        for (int j = 0; j < pages->len; j++) {
-            check_common_pages(&g_array_index(pages, VFIOMappedPage, j),
-                               &region->range, entries);
+    for (int i = 0; !wrong && i < pages->len; i++) {
+        wrong = wrong_common_page(&g_array_index(pages, VFIOMappedPage, i),
+                                  &region->range, entries);
+    }
+    return wrong;
+}
+
+char *vfio_mapped_wrong(VFIOMachine *m, GArray *pages, GArray *regions)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/pagemap", m->pid);
+    int pagemap = vfio_rig_open(path, O_RDONLY);
+    char *wrong = NULL;
+
+    for (int i = 0; !wrong && i < regions->len; i++) {
+        VFIORegion *region = &g_array_index(regions, VFIORegion, i);
+
+        if (!region->bar) {
+            wrong = wrong_in_region(pagemap, pages, region);
         }
     }
+    close(pagemap);
+    return wrong;
 }

@@ -33,6 +33,8 @@ typedef struct VFIORegion {
     VFIORange range;
     bool bar;           /* of a passed-through device */
     const char *name;   /* of the memory region */
+    uint64_t offset;    /* of the range in that */
+    uint64_t host;      /* where QEMU has the range, unless it is of a BAR */
 } VFIORegion;
 
 /**
@@ -50,16 +52,24 @@ bool vfio_mapped_same(GArray *a, GArray *b);
 GArray *vfio_mapped_ranges(GArray *pages);
 
 /**
- * vfio_mapped_check_memory: each of @pages is the page that QEMU itself has
- * there; the test fails if one is not
+ * vfio_mapped_wrong: whether each of @pages is the page that QEMU itself has
+ * there; returns NULL, or which one is not, to be freed
  *
- * @regions: of vfio_machine_regions(), which have all of @pages.  Those of
- * BARs are left out: pagemap does not show what is no memory.
+ * @regions: what has all of @pages.  Those of BARs are left out: pagemap does
+ * not show what is no memory.
  */
-void vfio_mapped_check_memory(VFIOMachine *m, GArray *pages, GArray *regions);
+char *vfio_mapped_wrong(VFIOMachine *m, GArray *pages, GArray *regions);
 
-/* RAM and ROM in the guest's memory map, as VFIORegions. */
-GArray *vfio_machine_regions(VFIOMachine *m);
+/**
+ * vfio_machine_regions: RAM and ROM in the guest's memory map, as VFIORegions
+ *
+ * @known: what it returned before, or NULL.  QEMU is asked only for the
+ * place of what was not there then.
+ */
+GArray *vfio_machine_regions(VFIOMachine *m, GArray *known);
+
+/* A line for each, with the place in the memory region; to be freed. */
+char *vfio_regions_text(GArray *regions);
 
 GArray *vfio_ranges_new(void);
 
@@ -68,5 +78,8 @@ void vfio_ranges_add(GArray *ranges, VFIORange range);
 
 /* A line for each; to be freed. */
 char *vfio_ranges_text(GArray *ranges);
+
+/* The lines that only @a has, after a '-', and only @b, after a '+' */
+char *vfio_lines_difference(const char *a, const char *b);
 
 #endif /* TESTS_VFIO_MAPPED_H */

@@ -87,7 +87,8 @@ static void test_plug_works_with_limit_raised(void)
 
 static void plug_dimm(VFIOMachine *m)
 {
-    vfio_memory_plug(m, "pc-dimm", DIMM_SLOT, "memory-backend-ram", DIMM_SIZE);
+    g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT,
+                                   "memory-backend-ram", DIMM_SIZE));
 }
 
 static void check_dma_to_dimm(VFIOMachine *m)
@@ -151,9 +152,9 @@ static void test_cont_works_without_dimm(void)
 {
     VFIOMachine *m = start_and_stop_by_dimm();
 
-    vfio_memory_ask_back(m, DIMM_SLOT);
+    g_assert_null(vfio_memory_ask_back(m, DIMM_SLOT));
     vfio_memory_eject(m, DIMM_SLOT);
-    vfio_memory_drop(m, DIMM_SLOT);
+    g_assert_null(vfio_memory_drop(m, DIMM_SLOT));
     vfio_machine_cont(m);
     check_dma(m);
 

@@ -65,7 +65,7 @@ static char *run_once(const Scenario *scenario, const char *mode)
 
     vfio_rig_use(mode);
     g_test_message("%s", mode);
-    vfio_scene_start(&s, scenario->options, errors);
+    vfio_scene_start(&s, "EDU0", scenario->options, errors);
     scenario->run(&s);
     record = vfio_scene_stop(&s);
     check_words(errors, scenario->peers);
@@ -102,17 +102,17 @@ static void reset(VFIOScene *s)
 static void plug(VFIOScene *s, const char *driver, int slot,
                  const char *backend, uint64_t size)
 {
-    vfio_memory_plug(s->machine, driver, slot, backend, size);
+    g_assert_null(vfio_memory_plug(s->machine, driver, slot, backend, size));
     vfio_changed(s, "plug %s in slot %d: 0x%" PRIx64, driver, slot, size);
 }
 
 static void unplug(VFIOScene *s, int slot)
 {
-    vfio_memory_ask_back(s->machine, slot);
+    g_assert_null(vfio_memory_ask_back(s->machine, slot));
     vfio_unchanged(s, "ask the guest for slot %d", slot);
     vfio_memory_eject(s->machine, slot);
     vfio_changed(s, "eject slot %d", slot);
-    vfio_memory_drop(s->machine, slot);
+    g_assert_null(vfio_memory_drop(s->machine, slot));
     vfio_unchanged(s, "drop the memory of slot %d", slot);
 }
 
@@ -455,7 +455,7 @@ static bool is_discarded(VFIOMachine *m, VFIOVirtio *balloon)
 static void run_balloon(VFIOScene *s)
 {
     VFIOVirtio *balloon = vfio_virtio_new(s->machine, BALLOON_SLOT, 2);
-    g_autofree char *edu = vfio_scene_device();
+    g_autofree char *edu = vfio_scene_device("EDU0");
 
     g_assert_false(is_discarded(s->machine, balloon));
     vfio_unchanged(s, "a page went through the balloon");
@@ -640,7 +640,7 @@ static void test_reserved_stops_vm(const void *data)
     VFIOScene s;
 
     vfio_rig_use("iommufd");
-    vfio_scene_start(&s, r->options, errors);
+    vfio_scene_start(&s, "EDU0", r->options, errors);
     turn_on_shmem(s.machine);
     vfio_changed(&s, "shared memory is on");
 
@@ -680,7 +680,7 @@ static void test_reserved_ends_legacy(const void *data)
     }
 
     vfio_rig_use("legacy");
-    m = vfio_scene_machine(r->options, "/dev/stderr");
+    m = vfio_scene_machine("EDU0", r->options, "/dev/stderr");
     turn_on_shmem(m);
     vfio_memory_bar64(m, SHMEM_SLOT, SHMEM_BAR, r->addr);
 }

@@ -25,33 +25,43 @@
 
 /* DIMMs */
 
-static void object_add(VFIOMachine *m, const char *object, const char *id,
-                       uint64_t size)
+/* Returns NULL, or what is wrong, to be freed. */
+static char *object_add(VFIOMachine *m, const char *object, const char *id,
+                        uint64_t size)
 {
-    g_autofree char *reply =
-        qtest_hmp(m->qts, "object_add %s,id=%s,size=%" PRIu64 "B", object, id,
-                  size);
+    char *reply = qtest_hmp(m->qts, "object_add %s,id=%s,size=%" PRIu64 "B",
+                            object, id, size);
 
-    g_assert_cmpstr(reply, ==, "");
+    if (*reply) {
+        return reply;
+    }
+    g_free(reply);
+    return NULL;
 }
 
-void vfio_memory_plug(VFIOMachine *m, const char *driver, int slot,
-                      const char *backend, uint64_t size)
+char *vfio_memory_plug(VFIOMachine *m, const char *driver, int slot,
+                       const char *backend, uint64_t size)
 {
     g_autofree char *memory = g_strdup_printf("mem%d", slot);
     g_autofree char *device =
         g_strdup_printf("%s,id=dimm%d,slot=%d,memdev=mem%d", driver, slot,
                         slot, slot);
+    char *error = object_add(m, backend, memory, size);
 
-    object_add(m, backend, memory, size);
-    g_assert_null(vfio_machine_device_add(m, device));
+    return error ?: vfio_machine_device_add(m, device);
 }
 
-void vfio_memory_ask_back(VFIOMachine *m, int slot)
+static char *ask_for(VFIOMachine *m, const char *command, const char *what,
+                     int slot)
 {
-    g_autofree char *id = g_strdup_printf("dimm%d", slot);
+    g_autofree char *id = g_strdup_printf("id=%s%d", what, slot);
 
-    qtest_qmp_device_del_send(m->qts, id);
+    return vfio_machine_qmp_error(m, command, id);
+}
+
+char *vfio_memory_ask_back(VFIOMachine *m, int slot)
+{
+    return ask_for(m, "device_del", "dimm", slot);
 }
 
 void vfio_memory_eject(VFIOMachine *m, int slot)
@@ -61,11 +71,9 @@ void vfio_memory_eject(VFIOMachine *m, int slot)
     qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
 }
 
-void vfio_memory_drop(VFIOMachine *m, int slot)
+char *vfio_memory_drop(VFIOMachine *m, int slot)
 {
-    g_autofree char *id = g_strdup_printf("id=mem%d", slot);
-
-    g_assert_null(vfio_machine_qmp_error(m, "object-del", id));
+    return ask_for(m, "object-del", "mem", slot);
 }
 
 /* PCI configuration */

@@ -29,24 +29,28 @@ typedef struct VFIOVirtioMem {
     unsigned long *plugged; /* a bit for each block */
 } VFIOVirtioMem;
 
-/* DIMMs */
+/*
+ * DIMMs.  What QEMU can refuse returns NULL, or the reason for which it did,
+ * to be freed.
+ */
 
 /**
  * vfio_memory_plug: plug a DIMM with memory of its own
  *
  * @driver: pc-dimm or nvdimm, and its properties as for -device
- * @slot: of the DIMM, "dimm<slot>"; its memory is "mem<slot>"
+ * @slot: of the DIMM, "dimm<slot>"; its memory is "mem<slot>", which stays
+ *        when only the DIMM is refused
  * @backend: for instance "memory-backend-ram", with its properties
  */
-void vfio_memory_plug(VFIOMachine *m, const char *driver, int slot,
-                      const char *backend, uint64_t size);
+char *vfio_memory_plug(VFIOMachine *m, const char *driver, int slot,
+                       const char *backend, uint64_t size);
 
 /* Ask the guest to let the DIMM go; do what a guest then does. */
-void vfio_memory_ask_back(VFIOMachine *m, int slot);
+char *vfio_memory_ask_back(VFIOMachine *m, int slot);
 void vfio_memory_eject(VFIOMachine *m, int slot);
 
 /* Drop the memory of a DIMM that is gone. */
-void vfio_memory_drop(VFIOMachine *m, int slot);
+char *vfio_memory_drop(VFIOMachine *m, int slot);
 
 /* PCI configuration of the device in @slot */
 void vfio_memory_config_byte(VFIOMachine *m, int slot, uint8_t reg,

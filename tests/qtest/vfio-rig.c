@@ -8,10 +8,12 @@
 
 #include "hw/pci/pci_regs.h"
 #include "libqos/pci-pc.h"
+#include "qapi/error.h"
 #include "qapi/qmp/qdict.h"
 #include "qapi/qmp/qlist.h"
 #include "qemu/bswap.h"
 #include "qemu/cutils.h"
+#include "qemu/sockets.h"
 #include "vfio-rig.h"
 
 /* After so many seconds a QEMU that should have refused to start is ended. */
@@ -304,22 +306,64 @@ VFIOMachine *vfio_machine_start(const char *fmt, ...)
     m->qts = qtest_initf("-machine pc -m size=%" PRIu64 "B -nodefaults "
                          "-pidfile %s/pid -D %s/trace "
                          "-trace 'enable=vfio_*' -trace 'enable=iommufd_*' "
-                         "%s %s", VFIO_MACHINE_MEMORY, m->dir, m->dir,
+                         "-chardev socket,id=hmp,path=%s/hmp,server=on,wait=off "
+                         "-mon hmp,mode=readline %s %s",
+                         VFIO_MACHINE_MEMORY, m->dir, m->dir, m->dir,
                          vfio_rig_iommufd() ?
                          "-object iommufd,id=" VFIO_RIG_IOMMUFD : "",
                          options);
     m->pid = read_pid(m->dir);
+    m->monitor = -1;
     m->pci = qpci_new_pc(m->qts, NULL);
     return m;
+}
+
+static char *monitor_path(VFIOMachine *m)
+{
+    return g_build_filename(m->dir, "hmp", NULL);
+}
+
+/* What the monitor writes until it asks for a command */
+static char *monitor_read(VFIOMachine *m)
+{
+    GString *text = g_string_new(NULL);
+    char buffer[4096];
+
+    while (!g_str_has_suffix(text->str, "(qemu) ")) {
+        ssize_t length = read(m->monitor, buffer, sizeof(buffer));
+
+        g_assert_cmpint(length, >, 0);
+        g_string_append_len(text, buffer, length);
+    }
+    return g_string_free(text, false);
+}
+
+char *vfio_machine_monitor(VFIOMachine *m, const char *command)
+{
+    g_autofree char *line = g_strdup_printf("%s\n", command);
+
+    if (m->monitor < 0) {
+        g_autofree char *path = monitor_path(m);
+
+        m->monitor = unix_connect(path, &error_abort);
+        g_free(monitor_read(m));
+    }
+    g_assert_cmpint(write(m->monitor, line, strlen(line)), ==, strlen(line));
+    return monitor_read(m);
 }
 
 void vfio_machine_stop(VFIOMachine *m)
 {
     g_autofree char *trace = g_build_filename(m->dir, "trace", NULL);
+    g_autofree char *monitor = monitor_path(m);
 
+    if (m->monitor >= 0) {
+        close(m->monitor);
+    }
     qpci_free_pc(m->pci);
     qtest_quit(m->qts);
     g_unlink(trace);
+    g_unlink(monitor);
     g_rmdir(m->dir);
     g_free(m->dir);
     g_free(m);

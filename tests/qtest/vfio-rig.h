@@ -41,7 +41,8 @@ typedef struct VFIOMachine {
     QTestState *qts;
     QPCIBus *pci;
     pid_t pid;
-    char *dir;              /* holds the files named pid and trace */
+    char *dir;              /* holds the files pid and trace, and hmp */
+    int monitor;            /* the socket hmp; -1 until it is used */
 } VFIOMachine;
 
 /**
@@ -105,15 +106,18 @@ void vfio_rig_bind(const char *name, const char *driver);
 /**
  * vfio_rig_wait: whether @condition comes true within half a minute
  *
- * The rig is a machine in software, and may be slow.
+ * The rig is a machine in software, and may be slow.  It looks often at first,
+ * for what takes no time.
  */
 #define vfio_rig_wait(condition)                                        \
     ({                                                                  \
         int64_t end_ = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;    \
+        int pause_ = 250;                                               \
         bool done_;                                                     \
         while (!(done_ = (condition)) &&                                \
                g_get_monotonic_time() < end_) {                         \
-            g_usleep(10 * 1000);                                        \
+            g_usleep(pause_);                                           \
+            pause_ = MIN(2 * pause_, 10 * 1000);                        \
         }                                                               \
         done_;                                                          \
     })
@@ -186,6 +190,14 @@ void vfio_machine_wait_map_error(VFIOMachine *m, const char *object,
 
 /* The machine goes on, with all of its memory mapped. */
 void vfio_machine_cont(VFIOMachine *m);
+
+/**
+ * vfio_machine_monitor: what the monitor for people answers to @command,
+ * with an echo of it before and the prompt after; to be freed
+ *
+ * For long answers: libqtest reads one byte at a time of QMP's.
+ */
+char *vfio_machine_monitor(VFIOMachine *m, const char *command);
 
 /* How many descriptors QEMU has open on @path */
 int vfio_machine_holds(VFIOMachine *m, const char *path);

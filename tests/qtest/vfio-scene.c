@@ -94,28 +94,46 @@ static char *memory_text(GArray *pages, GArray *regions)
     return vfio_ranges_text(ranges);
 }
 
-static void check_mapped(VFIOScene *s, GArray *pages, GArray *regions)
+static char *wrong_ranges(GArray *pages, GArray *expected)
 {
     g_autoptr(GArray) mapped = vfio_mapped_ranges(pages);
-    g_autoptr(GArray) expected = expected_ranges(s, regions);
     g_autofree char *mapped_text = vfio_ranges_text(mapped);
     g_autofree char *expected_text = vfio_ranges_text(expected);
+    g_autofree char *difference = NULL;
 
-    g_assert_cmpstr(mapped_text, ==, expected_text);
-    vfio_mapped_check_memory(s->machine, pages, regions);
+    if (g_str_equal(mapped_text, expected_text)) {
+        return NULL;
+    }
+    difference = vfio_lines_difference(expected_text, mapped_text);
+    return g_strdup_printf("-: what %s should reach, +: what is mapped\n%s",
+                           vfio_rig_iommufd() ? "the iommufd" : "the group",
+                           difference);
+}
+
+char *vfio_scene_wrong(VFIOScene *s, GArray *regions)
+{
+    g_autoptr(GArray) expected = expected_ranges(s, regions);
+    char *wrong;
+
+    g_clear_pointer(&s->pages, g_array_unref);
+    g_clear_pointer(&s->regions, g_array_unref);
+    s->pages = vfio_mapped_pages(s->device);
+    s->regions = regions;
+    wrong = wrong_ranges(s->pages, expected);
+    return wrong ?: vfio_mapped_wrong(s->machine, s->pages, regions);
 }
 
 static bool look(VFIOScene *s, const char *fmt, va_list ap)
 {
-    g_autoptr(GArray) before = s->pages;
-    g_autoptr(GArray) regions = vfio_machine_regions(s->machine);
+    g_autoptr(GArray) before = g_steal_pointer(&s->pages);
     g_autofree char *step = g_strdup_vprintf(fmt, ap);
     g_autofree char *text = NULL;
+    g_autofree char *wrong = NULL;
 
     g_test_message("%s", step);
-    s->pages = vfio_mapped_pages("EDU0");
-    check_mapped(s, s->pages, regions);
-    text = memory_text(s->pages, regions);
+    wrong = vfio_scene_wrong(s, vfio_machine_regions(s->machine, s->regions));
+    g_assert_cmpstr(wrong, ==, NULL);
+    text = memory_text(s->pages, s->regions);
     g_string_append_printf(s->record, "after: %s\n%s", step, text);
     return !before || !vfio_mapped_same(before, s->pages);
 }
@@ -167,7 +185,7 @@ static void fill(VFIOScene *s, uint64_t addr)
  */
 static GArray *fill_edges(VFIOScene *s)
 {
-    g_autoptr(GArray) regions = vfio_machine_regions(s->machine);
+    g_autoptr(GArray) regions = vfio_machine_regions(s->machine, s->regions);
     GArray *edges = g_array_new(false, false, sizeof(uint32_t));
 
     for (int i = 0; i < regions->len; i++) {
@@ -204,24 +222,27 @@ void vfio_check_dma(VFIOScene *s, int slot)
 
 /* A scene's life */
 
-char *vfio_scene_device(void)
+char *vfio_scene_device(const char *name)
 {
     return g_strdup_printf("%s,x-no-mmap=on,id=edu0,addr=%d",
-                           vfio_rig_device("EDU0"), VFIO_SCENE_SLOT);
+                           vfio_rig_device(name), VFIO_SCENE_SLOT);
 }
 
-VFIOMachine *vfio_scene_machine(const char *options, const char *errors)
+VFIOMachine *vfio_scene_machine(const char *device, const char *options,
+                                const char *errors)
 {
-    g_autofree char *edu = vfio_scene_device();
+    g_autofree char *edu = vfio_scene_device(device);
 
-    return vfio_machine_start("-m 64M -device %s %s 2>%s", edu, options,
+    return vfio_machine_start("-m 64M %s -device %s 2>%s", options, edu,
                               errors);
 }
 
-void vfio_scene_start(VFIOScene *s, const char *options, const char *errors)
+void vfio_scene_start(VFIOScene *s, const char *device, const char *options,
+                      const char *errors)
 {
     *s = (VFIOScene) {
-        .machine = vfio_scene_machine(options, errors),
+        .device = device,
+        .machine = vfio_scene_machine(device, options, errors),
         .record = g_string_new(NULL),
     };
     vfio_changed(s, "start");
@@ -230,6 +251,7 @@ void vfio_scene_start(VFIOScene *s, const char *options, const char *errors)
 char *vfio_scene_stop(VFIOScene *s)
 {
     g_array_unref(s->pages);
+    g_array_unref(s->regions);
     if (s->vmem) {
         vfio_virtio_mem_free(s->vmem);
     }

@@ -11,16 +11,18 @@
 
 #include "vfio-memory.h"
 
-/* Where the device is: the rig's EDU0, as "edu0" */
+/* Where the device is, an edu of the rig, as "edu0" */
 #define VFIO_SCENE_SLOT 4
 
 /* The memory backend of a virtio-mem device, where a scene has one */
 #define VFIO_SCENE_VMEM "vmem"
 
 typedef struct VFIOScene {
+    const char *device;     /* which of the rig */
     VFIOMachine *machine;   /* with 64 MiB */
     VFIOVirtioMem *vmem;    /* NULL while no driver runs */
     GArray *pages;          /* VFIOMappedPages after the last step */
+    GArray *regions;        /* VFIORegions that it should reach then */
     GString *record;        /* what was mapped after each step */
 } VFIOScene;
 
@@ -30,16 +32,26 @@ typedef struct VFIOScene {
  * Its BAR is not mapped into QEMU, or type1 would map it for the device
  * itself.
  */
-char *vfio_scene_device(void);
+char *vfio_scene_device(const char *name);
 
 /* A machine with the device; what QEMU says goes to the file @errors. */
-VFIOMachine *vfio_scene_machine(const char *options, const char *errors);
+VFIOMachine *vfio_scene_machine(const char *device, const char *options,
+                                const char *errors);
 
 /* Start such a machine, and look at it. */
-void vfio_scene_start(VFIOScene *s, const char *options, const char *errors);
+void vfio_scene_start(VFIOScene *s, const char *device, const char *options,
+                      const char *errors);
 
 /* Returns the record, to be freed. */
 char *vfio_scene_stop(VFIOScene *s);
+
+/**
+ * vfio_scene_wrong: look at what the IOMMU maps
+ *
+ * @regions: what the device should reach, VFIORegions that now are @s's.
+ * Returns NULL, or what is wrong, to be freed.
+ */
+char *vfio_scene_wrong(VFIOScene *s, GArray *regions);
 
 /**
  * vfio_look: to be called after each step, with what it was
