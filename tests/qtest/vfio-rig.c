@@ -49,6 +49,13 @@ bool vfio_rig_kernel_is(const char *kernel)
     return g_str_equal(g_getenv("VFIO_TEST_KERNEL") ?: "plain", kernel);
 }
 
+uint64_t vfio_rig_number(const char *name, uint64_t otherwise)
+{
+    const char *text = g_getenv(name);
+
+    return text ? g_ascii_strtoull(text, NULL, 0) : otherwise;
+}
+
 static void skip_outside_rig(void)
 {
     g_test_skip("VFIO_TEST_MODE is not set: this needs the rig's devices");

@@ -68,6 +68,9 @@ void vfio_rig_use(const char *mode);
 bool vfio_rig_iommufd(void);
 bool vfio_rig_kernel_is(const char *kernel);
 
+/* A number in the environment, or another one where it is not set. */
+uint64_t vfio_rig_number(const char *name, uint64_t otherwise);
+
 /* PCI address of a device of the rig; the test fails if there is none. */
 const char *vfio_rig_address(const char *name);
 

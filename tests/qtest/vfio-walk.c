@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A random walk of two machines, one with its device by the group and one by
+ * iommufd
+ */
+#include "qemu/osdep.h"
+
+#include <sched.h>
+#include <glib/gstdio.h>
+
+#include "vfio-walk.h"
+
+/* So many of the last steps are told when there is a difference. */
+#define TOLD_STEPS  12
+
+/* Each so many steps the test says how far it is. */
+#define PROGRESS    500
+
+typedef struct Side {
+    const char *mode;
+    VFIOWalker walker;
+    char *errors;       /* the file that QEMU writes them to */
+    char *said;         /* of the last step */
+} Side;
+
+typedef struct Way {
+    const VFIOWalk *walk;
+    Side sides[2];
+    GRand *rand;
+    uint32_t seed;
+    unsigned step;
+    unsigned changed;   /* steps after which something else was mapped */
+    GQueue *told;       /* what the last steps were */
+} Way;
+
+/* A failure */
+
+static void tell_lines(const char *text)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    for (char **line = lines; *line; line++) {
+        g_test_message("%s", *line);
+    }
+}
+
+static void G_NORETURN fail(Way *way, const char *difference)
+{
+    g_test_message("The last steps:");
+    for (GList *l = way->told->head; l; l = l->next) {
+        tell_lines(l->data);
+    }
+    g_test_message("Then:");
+    tell_lines(difference);
+    g_error("VFIO_TEST_SEED=%" PRIu32 ", step %u: there is a difference",
+            way->seed, way->step);
+}
+
+static void check(Way *way, char *difference)
+{
+    g_autofree char *wrong = difference;
+
+    if (wrong) {
+        fail(way, wrong);
+    }
+}
+
+/* Comparisons */
+
+static char *text_difference(const char *what, const char *legacy,
+                             const char *iommufd)
+{
+    g_autofree char *lines = NULL;
+
+    if (g_str_equal(legacy, iommufd)) {
+        return NULL;
+    }
+    lines = vfio_lines_difference(legacy, iommufd);
+    return g_strdup_printf("%s, -: by the group, +: by iommufd\n%s", what,
+                           lines);
+}
+
+static char *said_difference(Way *way)
+{
+    return text_difference("What was done", way->sides[0].said,
+                           way->sides[1].said);
+}
+
+static char *mapped_text(Side *side)
+{
+    g_autoptr(GArray) ranges = vfio_mapped_ranges(side->walker.scene.pages);
+
+    return vfio_ranges_text(ranges);
+}
+
+static char *mapped_difference(Way *way)
+{
+    g_autofree char *legacy = mapped_text(&way->sides[0]);
+    g_autofree char *iommufd = mapped_text(&way->sides[1]);
+
+    return text_difference("What is mapped", legacy, iommufd);
+}
+
+/* The places in the machine's memory: pages are compared with them. */
+static char *behind_difference(Way *way)
+{
+    g_autofree char *legacy =
+        vfio_regions_text(way->sides[0].walker.scene.regions);
+    g_autofree char *iommufd =
+        vfio_regions_text(way->sides[1].walker.scene.regions);
+
+    return text_difference("What is behind it", legacy, iommufd);
+}
+
+static void check_nothing_said(Way *way, Side *side)
+{
+    g_autofree char *text = NULL;
+
+    g_assert_true(g_file_get_contents(side->errors, &text, NULL, NULL));
+    check(way, text_difference("What QEMU said", "", text));
+}
+
+/* Returns whether what is mapped is something else than before. */
+static bool look(Way *way)
+{
+    bool changed = false;
+
+    for (int i = 0; i < ARRAY_SIZE(way->sides); i++) {
+        VFIOWalker *walker = &way->sides[i].walker;
+        g_autoptr(GArray) before = g_steal_pointer(&walker->scene.pages);
+
+        vfio_rig_use(way->sides[i].mode);
+        check(way, vfio_scene_wrong(&walker->scene,
+                                    way->walk->regions(walker)));
+        check_nothing_said(way, &way->sides[i]);
+        changed = !before || !vfio_mapped_same(before, walker->scene.pages);
+    }
+    check(way, mapped_difference(way));
+    check(way, behind_difference(way));
+    return changed;
+}
+
+/* Steps */
+
+unsigned vfio_walk_draw(VFIOWalker *walker, unsigned end)
+{
+    return g_rand_int_range(walker->rand, 0, end);
+}
+
+static const VFIOWalkStep *draw_step(const VFIOWalk *walk, GRand *rand)
+{
+    const VFIOWalkStep *step;
+    unsigned sum = 0, n;
+
+    for (step = walk->steps; step->take; step++) {
+        sum += step->weight;
+    }
+    n = g_rand_int_range(rand, 0, sum);
+    for (step = walk->steps; n >= step->weight; step++) {
+        n -= step->weight;
+    }
+    return step;
+}
+
+/* What was said by the first machine */
+static void remember(Way *way)
+{
+    g_queue_push_tail(way->told, g_strdup_printf("%u: %s", way->step,
+                                                  way->sides[0].said));
+    if (way->told->length > TOLD_STEPS) {
+        g_free(g_queue_pop_head(way->told));
+    }
+}
+
+static void take_step(Way *way)
+{
+    const VFIOWalkStep *step = draw_step(way->walk, way->rand);
+    uint32_t seed = g_rand_int(way->rand);
+
+    way->step++;
+    for (int i = 0; i < ARRAY_SIZE(way->sides); i++) {
+        Side *side = &way->sides[i];
+
+        vfio_rig_use(side->mode);
+        g_rand_set_seed(side->walker.rand, seed);
+        g_free(side->said);
+        side->said = step->take(&side->walker);
+        if (g_test_verbose()) {
+            tell_lines(side->said);
+        }
+    }
+    remember(way);
+    check(way, said_difference(way));
+    way->changed += look(way);
+}
+
+/* The walk */
+
+/* Without its traces, which would fill the disk. */
+static void start(Way *way, Side *side, const char *mode, const char *device)
+{
+    VFIOWalker *walker = &side->walker;
+    g_autofree char *options =
+        g_strdup_printf("-trace enable=-vfio_* -trace enable=-iommufd_* %s",
+                        way->walk->options);
+
+    close(g_file_open_tmp("vfio-stderr-XXXXXX", &side->errors, NULL));
+    side->mode = mode;
+    vfio_rig_use(mode);
+    walker->rand = g_rand_new();
+    walker->scene = (VFIOScene) {
+        .device = device,
+        .machine = vfio_scene_machine(device, options, side->errors),
+        .record = g_string_new(NULL),
+    };
+    if (way->walk->start) {
+        way->walk->start(walker);
+    }
+}
+
+static void stop(Way *way, Side *side)
+{
+    if (way->walk->stop) {
+        way->walk->stop(&side->walker);
+    }
+    g_free(vfio_scene_stop(&side->walker.scene));
+    check_nothing_said(way, side);
+    g_unlink(side->errors);
+    g_free(side->errors);
+    g_free(side->said);
+    g_rand_free(side->walker.rand);
+}
+
+/*
+ * All the time one waits for the other, and it is soonest there on the same
+ * processor: the rig's second one has to be woken.
+ */
+static void stay_on_one_processor(void)
+{
+    cpu_set_t one;
+
+    CPU_ZERO(&one);
+    CPU_SET(0, &one);
+    g_assert_cmpint(sched_setaffinity(0, sizeof(one), &one), ==, 0);
+}
+
+static void go(Way *way, unsigned steps)
+{
+    int64_t began = g_get_monotonic_time();
+
+    look(way);
+    while (way->step < steps) {
+        take_step(way);
+        if (way->step % PROGRESS == 0 || way->step == steps) {
+            g_test_message("%u steps in %.1f s, %u of them changed what is"
+                           " mapped", way->step,
+                           (g_get_monotonic_time() - began) / 1e6,
+                           way->changed);
+        }
+    }
+    /* Nothing is promised by steps that do nothing. */
+    g_assert_cmpuint(way->changed, >, steps / 4);
+}
+
+void vfio_walk(const VFIOWalk *walk)
+{
+    Way way = {
+        .walk = walk,
+        .seed = vfio_rig_number("VFIO_TEST_SEED", g_test_rand_int()),
+        .told = g_queue_new(),
+    };
+
+    g_test_message("VFIO_TEST_SEED=%" PRIu32, way.seed);
+    way.rand = g_rand_new_with_seed(way.seed);
+    stay_on_one_processor();
+    start(&way, &way.sides[0], "legacy", "EDU0");
+    start(&way, &way.sides[1], "iommufd", "EDU1");
+    go(&way, vfio_rig_number("VFIO_TEST_STEPS", walk->default_steps));
+    stop(&way, &way.sides[1]);
+    stop(&way, &way.sides[0]);
+    g_queue_free_full(way.told, g_free);
+    g_rand_free(way.rand);
+}
