@@ -74,7 +74,7 @@ static int iommufd_find_owner(Object *obj, void *opaque)
     IOMMUFDBackend *be = (IOMMUFDBackend *)
         object_dynamic_cast(obj, TYPE_IOMMUFD_BACKEND);
 
-    if (be && be != find->asks && be->fd_given && be->fd == find->fd) {
+    if (be && be != find->asks && be->fd == find->fd) {
         find->owner = be;
         return 1;
     }
