@@ -23,36 +23,24 @@ static QTestState *start(const char *options)
     return qtest_initf("-machine pc -nodefaults %s", options);
 }
 
-/* QMP's reply to @command; @json is qtest_qmp()'s. */
-static char *reply_error(QDict *reply)
-{
-    QDict *error = qdict_get_qdict(reply, "error");
-    char *text = error ? g_strdup(qdict_get_str(error, "desc")) : NULL;
-
-    if (error) {
-        g_test_message("refused: %s", text);
-    }
-    qobject_unref(reply);
-    return text;
-}
-
 static char *object_add(QTestState *qts, const char *id)
 {
-    return reply_error(qtest_qmp(qts, "{ 'execute': 'object-add', 'arguments':"
-                                 " { 'qom-type': 'iommufd', 'id': %s } }", id));
+    return vfio_reply_error(
+        qtest_qmp(qts, "{ 'execute': 'object-add', 'arguments':"
+                  " { 'qom-type': 'iommufd', 'id': %s } }", id));
 }
 
 static char *object_add_fd(QTestState *qts, const char *id, const char *fd)
 {
-    return reply_error(qtest_qmp(qts, "{ 'execute': 'object-add', 'arguments':"
-                                 " { 'qom-type': 'iommufd', 'id': %s,"
-                                 "   'fd': %s } }", id, fd));
+    return vfio_reply_error(
+        qtest_qmp(qts, "{ 'execute': 'object-add', 'arguments':"
+                  " { 'qom-type': 'iommufd', 'id': %s, 'fd': %s } }", id, fd));
 }
 
 static char *object_del(QTestState *qts, const char *id)
 {
-    return reply_error(qtest_qmp(qts, "{ 'execute': 'object-del',"
-                                 " 'arguments': { 'id': %s } }", id));
+    return vfio_reply_error(qtest_qmp(qts, "{ 'execute': 'object-del',"
+                                      " 'arguments': { 'id': %s } }", id));
 }
 
 /* Whether an entry of @list has @value for @key */
@@ -179,7 +167,7 @@ static void test_unknown_property(void)
 static void test_refused_device(void)
 {
     QTestState *qts = start("-object iommufd,id=a");
-    g_autofree char *error = reply_error(
+    g_autofree char *error = vfio_reply_error(
         qtest_qmp(qts, "{ 'execute': 'device_add', 'arguments':"
                   " { 'driver': 'vfio-pci', 'id': 'dev0',"
                   "   'host': '" NO_DEVICE "', 'iommufd': 'a' } }"));
@@ -286,7 +274,7 @@ static int open_or_skip(const VFIODescriptor *descriptor)
     int fd = vfio_descriptor_open(descriptor);
 
     if (fd < 0) {
-        g_autofree char *reason = g_strdup_printf("%s: %s", descriptor->path,
+        g_autofree char *reason = g_strdup_printf("%s: %s", descriptor->name,
                                                   g_strerror(errno));
 
         g_test_skip(reason);

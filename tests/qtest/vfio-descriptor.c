@@ -5,7 +5,9 @@
 #include "qemu/osdep.h"
 
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <linux/kvm.h>
 
 #include "qapi/qmp/qdict.h"
 #include "vfio-descriptor.h"
@@ -34,9 +36,27 @@ static int make_memfd(void)
     return memfd_create("foreign", 0);
 }
 
+static int make_vm(void)
+{
+    int kvm = open("/dev/kvm", O_RDWR);
+    int vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
+
+    if (kvm >= 0) {
+        close(kvm);
+    }
+    return vm;
+}
+
+static int make_terminal(void)
+{
+    return posix_openpt(O_RDWR | O_NOCTTY);
+}
+
 const VFIODescriptor vfio_foreign_descriptors[] = {
     { "null", .path = "/dev/null" },
     { "kvm", .path = "/dev/kvm" },
+    { "vm", .make = make_vm },
+    { "terminal", .make = make_terminal },
     { "vfio", .path = "/dev/vfio/vfio" },
     { "directory", .path = "/dev", .flags = O_RDONLY | O_DIRECTORY },
     { "pipe", .make = make_pipe },

@@ -389,31 +389,6 @@ static void test_add_before_deleted(void)
     vfio_machine_stop(m);
 }
 
-/* The disk that nvme found on the device, NULL while there is none */
-static char *nvme_disk(void)
-{
-    g_autofree char *folder = vfio_rig_sysfs("NVME0", "nvme");
-    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
-    const char *name = dir ? g_dir_read_name(dir) : NULL;
-    g_autofree char *disk = g_strdup_printf("/dev/%sn1", name ?: "absent");
-
-    return g_file_test(disk, G_FILE_TEST_EXISTS) ? g_steal_pointer(&disk)
-                                                 : NULL;
-}
-
-static void check_host_reads_disk(void)
-{
-    g_autofree char *disk = NULL;
-    char data[512];
-    int fd;
-
-    g_assert_true(vfio_rig_wait((disk = nvme_disk()) != NULL));
-    fd = open(disk, O_RDONLY);
-    g_assert_cmpint(fd, >=, 0);
-    g_assert_cmpint(read(fd, data, sizeof(data)), ==, sizeof(data));
-    close(fd);
-}
-
 static void test_given_back(void)
 {
     VFIOMachine *m = vfio_machine_start("%s", "");
@@ -425,7 +400,7 @@ static void test_given_back(void)
         vfio_machine_device_del(m, "nvme0", SLOT);
         check_let_go(m);    /* else unbinding would wait for ever */
         vfio_rig_bind("NVME0", "nvme");
-        check_host_reads_disk();
+        vfio_rig_check_nvme_reads("NVME0");
         vfio_rig_bind("NVME0", "vfio-pci");
     }
 

@@ -203,6 +203,30 @@ void vfio_rig_bind(const char *name, const char *driver)
     vfio_rig_write("/sys/bus/pci/drivers_probe", vfio_rig_address(name));
 }
 
+/* The disk that nvme found on the device, NULL while there is none */
+static char *nvme_disk(const char *name)
+{
+    g_autofree char *folder = vfio_rig_sysfs(name, "nvme");
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *entry = dir ? g_dir_read_name(dir) : NULL;
+    g_autofree char *disk = g_strdup_printf("/dev/%sn1", entry ?: "absent");
+
+    return g_file_test(disk, G_FILE_TEST_EXISTS) ? g_steal_pointer(&disk)
+                                                 : NULL;
+}
+
+void vfio_rig_check_nvme_reads(const char *name)
+{
+    g_autofree char *disk = NULL;
+    char data[512];
+    int fd;
+
+    g_assert_true(vfio_rig_wait((disk = nvme_disk(name)) != NULL));
+    fd = vfio_rig_open(disk, O_RDONLY);
+    g_assert_cmpint(read(fd, data, sizeof(data)), ==, sizeof(data));
+    close(fd);
+}
+
 static char *hidden(const char *path)
 {
     return g_strconcat(path, ".hidden", NULL);
@@ -391,22 +415,28 @@ static QDict *parse_arguments(const char *text)
     return arguments;
 }
 
-char *vfio_machine_qmp_error(VFIOMachine *m, const char *command,
-                             const char *arguments)
+char *vfio_reply_error(QDict *reply)
 {
-    QDict *reply = qtest_qmp(m->qts, "{ 'execute': %s, 'arguments': %p }",
-                             command, parse_arguments(arguments));
     QDict *error = qdict_get_qdict(reply, "error");
     char *text = NULL;
 
     if (error) {
         text = g_strdup(qdict_get_str(error, "desc"));
-        g_test_message("%s %s: %s", command, arguments, text);
+        g_test_message("refused: %.500s", text);
     } else {
         g_assert_true(qdict_haskey(reply, "return"));
     }
     qobject_unref(reply);
     return text;
+}
+
+char *vfio_machine_qmp_error(VFIOMachine *m, const char *command,
+                             const char *arguments)
+{
+    g_test_message("%s %s", command, arguments);
+    return vfio_reply_error(qtest_qmp(m->qts, "{ 'execute': %s,"
+                                      " 'arguments': %p }", command,
+                                      parse_arguments(arguments)));
 }
 
 char *vfio_machine_device_add(VFIOMachine *m, const char *device)

@@ -106,6 +106,9 @@ void vfio_rig_unbind(const char *name);
 /* Give the device to @driver. */
 void vfio_rig_bind(const char *name, const char *driver);
 
+/* The host's driver nvme, which has the device now, reads from its disk. */
+void vfio_rig_check_nvme_reads(const char *name);
+
 /**
  * vfio_rig_wait: whether @condition comes true within half a minute
  *
@@ -157,6 +160,9 @@ void vfio_rig_check_refusal(int status, const char *err);
  */
 VFIOMachine *vfio_machine_start(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 void vfio_machine_stop(VFIOMachine *m);
+
+/* What QMP says is wrong, to be freed; NULL if nothing is.  Takes @reply. */
+char *vfio_reply_error(QDict *reply);
 
 /**
  * vfio_machine_qmp_error: what is wrong with @command, whose arguments are
