@@ -303,7 +303,9 @@ static void test_memory(void)
 #define DOMAIN          1
 #define PASSING         2
 
-#define GUEST_MEMORY    (64 * MiB)
+/* What the maps lead to: no ROM */
+#define MEMORY          MiB
+#define MEMORY_END      (32 * MiB)
 #define ARENA           (64 * MiB)      /* of IOVAs, so small that maps meet */
 
 #define PAGES(n)        ((uint64_t)(n) * VIOMMU_PAGE)
@@ -363,10 +365,12 @@ static uint64_t draw_size(VFIOWalker *w)
 /* At times with the same place in 2 MiB, which a large page needs */
 static uint64_t draw_memory(VFIOWalker *w, uint64_t iova, uint64_t size)
 {
-    uint64_t addr = PAGES(draw(w, (GUEST_MEMORY - size) / VIOMMU_PAGE + 1));
+    uint64_t room = MEMORY_END - MEMORY - size;
+    uint64_t addr = MEMORY + PAGES(draw(w, room / VIOMMU_PAGE + 1));
     uint64_t aligned = QEMU_ALIGN_DOWN(addr, 2 * MiB) + iova % (2 * MiB);
+    bool fits = aligned >= MEMORY && aligned + size <= MEMORY_END;
 
-    return draw(w, 2) && aligned + size <= GUEST_MEMORY ? aligned : addr;
+    return fits && draw(w, 2) ? aligned : addr;
 }
 
 /* What meets another map is refused. */
@@ -459,7 +463,7 @@ static uint8_t attach(Guest *g, int slot, uint32_t domain)
 /* To DOMAIN, with all that is mapped there; or to where all passes. */
 static char *attach_device(VFIOWalker *w)
 {
-    uint32_t domain = draw(w, 4) ? DOMAIN : PASSING;
+    uint32_t domain = draw(w, 8) ? DOMAIN : PASSING;
     uint8_t status = attach(guest_of(w), VFIO_SCENE_SLOT, domain);
 
     if (status == VIRTIO_IOMMU_S_OK) {
@@ -565,18 +569,18 @@ static GArray *reached_regions(VFIOWalker *w)
 static void test_viommu(void)
 {
     static const VFIOWalkStep steps[] = {
-        { 40, map },
-        { 28, unmap },
-        { 6, unmap_part },
-        { 2, unmap_anything },
-        { 2, unmap_all },
-        { 6, attach_device },
-        { 3, detach_device },
+        { 80, map },
+        { 56, unmap },
+        { 12, unmap_part },
+        { 4, unmap_anything },
+        { 4, unmap_all },
+        { 14, attach_device },
+        { 4, detach_device },
         { 1, reset_guest },
         { }
     };
     static const VFIOWalk walk = {
-        .options = "-device virtio-iommu-pci,addr=3,boot-bypass=off "
+        .options = "-m 32M -device virtio-iommu-pci,addr=3,boot-bypass=off "
                    "-device edu,addr=6",
         .steps = steps,
         .default_steps = 500,
