@@ -264,16 +264,12 @@ void vfio_rig_be_root(void)
 
 /* QEMUs that are not to live */
 
-static void end_in_time(gpointer unused)
-{
-    alarm(REFUSAL_TIMEOUT);
-}
-
 int vfio_rig_run_qemu(const char *options, char **out, char **err)
 {
     g_autofree char *command =
-        g_strdup_printf("%s -accel qtest -display none %s",
-                        g_getenv("QTEST_QEMU_BINARY"), options);
+        g_strdup_printf("timeout -s KILL %d %s -accel qtest -display none %s",
+                        REFUSAL_TIMEOUT, g_getenv("QTEST_QEMU_BINARY"),
+                        options);
     g_auto(GStrv) argv = NULL;
     g_autoptr(GError) error = NULL;
     GSpawnFlags flags = G_SPAWN_SEARCH_PATH | G_SPAWN_LEAVE_DESCRIPTORS_OPEN;
@@ -282,7 +278,7 @@ int vfio_rig_run_qemu(const char *options, char **out, char **err)
     g_test_message("running %s", command);
     g_shell_parse_argv(command, NULL, &argv, &error);
     g_assert_no_error(error);
-    g_spawn_sync(NULL, argv, NULL, flags, end_in_time, NULL, out, err, &status,
+    g_spawn_sync(NULL, argv, NULL, flags, NULL, NULL, out, err, &status,
                  &error);
     g_assert_no_error(error);
 
