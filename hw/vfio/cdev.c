@@ -24,11 +24,18 @@ static int vfio_cdev_ioctl(VFIODevice *vbasedev, unsigned long request,
     return ioctl(vbasedev->fd, request, arg) ? -errno : 0;
 }
 
+/* Rather than there and not to be read; glib says why in full then. */
+static bool vfio_cdev_is_absent(const GError *err)
+{
+    return !err || g_error_matches(err, G_FILE_ERROR, G_FILE_ERROR_NOENT);
+}
+
 /* "vfioN", to be freed */
 static char *vfio_cdev_find_name(const char *sysfsdev, Error **errp)
 {
     g_autofree char *folder = g_strdup_printf("%s/vfio-dev", sysfsdev);
-    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    g_autoptr(GError) err = NULL;
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, &err);
     const char *entry;
 
     while (dir && (entry = g_dir_read_name(dir))) {
@@ -37,7 +44,11 @@ static char *vfio_cdev_find_name(const char *sysfsdev, Error **errp)
         }
     }
 
-    vfio_cdev_explain_no_folder(sysfsdev, errp);
+    if (vfio_cdev_is_absent(err)) {
+        vfio_cdev_explain_no_folder(sysfsdev, errp);
+    } else {
+        error_setg(errp, "%s", err->message);
+    }
     return NULL;
 }
 
@@ -47,10 +58,16 @@ static bool vfio_cdev_find_number(const char *sysfsdev, const char *name,
     g_autofree char *path = g_strdup_printf("%s/vfio-dev/%s/dev", sysfsdev,
                                             name);
     g_autofree char *text = NULL;
+    g_autoptr(GError) err = NULL;
     unsigned major, minor;
 
-    if (!g_file_get_contents(path, &text, NULL, NULL) ||
-        sscanf(text, "%u:%u", &major, &minor) != 2) {
+    g_file_get_contents(path, &text, NULL, &err);
+    if (!vfio_cdev_is_absent(err)) {
+        error_setg(errp, "%s", err->message);
+        return false;
+    }
+
+    if (!text || sscanf(text, "%u:%u", &major, &minor) != 2) {
         vfio_cdev_explain_no_cdev(sysfsdev, errp);
         return false;
     }
