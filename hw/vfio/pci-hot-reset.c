@@ -168,6 +168,10 @@ static int hot_reset_do(VFIOPCIDevice *vdev)
 
     trace_vfio_pci_hot_reset_result(vdev->vbasedev.name,
                                     ret ? strerror(-ret) : "Success");
+    if (ret) {
+        error_report("vfio: Cannot reset device %s with its slot or bus: %s",
+                     vdev->vbasedev.name, strerror(-ret));
+    }
     return ret;
 }
 
@@ -210,6 +214,10 @@ int vfio_pci_hot_reset_cdev(VFIOPCIDevice *vdev, bool single)
             ret = hot_reset_set(vdev, single, info);
         }
         g_free(info);
+    } else if (ret != -ENODEV) {
+        error_report("vfio: Cannot reset device %s with its slot or bus, the "
+                     "kernel does not say what else is there: %s",
+                     vdev->vbasedev.name, strerror(-ret));
     } else if (report) {
         error_report("vfio: Cannot reset device %s, "
                      "no available reset mechanism.", vdev->vbasedev.name);
