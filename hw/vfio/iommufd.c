@@ -165,6 +165,12 @@ static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
     /* A guest's IOMMU asks for all that it spans; often there is nothing. */
     ret = iommufd_backend_unmap_dma(container->be, container->ioas_id, iova,
                                     size, iotlb);
+    if (ret) {
+        error_report("iommufd object '%s': cannot unmap IOVA 0x%"HWADDR_PRIx
+                     " to 0x%"HWADDR_PRIx", devices still reach memory there: "
+                     "%s", iommufd_backend_id(container->be), iova,
+                     iova + size - 1, strerror(-ret));
+    }
     errno = -ret;   /* the listener's messages say %m */
     return ret;
 }
