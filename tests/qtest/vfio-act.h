@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a user or a guest does with passed-through devices, as acts any part of
+ * which may fail
+ *
+ * How it is made to fail is for the caller.  An act can be done over and over
+ * on its stage, a running QEMU: prepare, do, check, undo.  Whether it fails or
+ * not, the stage is after undo() what it was before prepare().
+ */
+#ifndef TESTS_VFIO_ACT_H
+#define TESTS_VFIO_ACT_H
+
+#include "vfio-edu.h"
+#include "vfio-viommu.h"
+
+typedef struct VFIOAct VFIOAct;
+
+typedef struct VFIOStage {
+    const VFIOAct *act;
+    VFIOMachine *machine;
+    char *errors;           /* the file that QEMU's standard error goes to */
+    size_t errors_read;
+    VFIOEdu *staying[2];    /* devices that are there throughout, or NULL */
+    VIOMMU *viommu;         /* NULL where there is none */
+    uint64_t free_mmio;     /* for the device that comes and goes */
+} VFIOStage;
+
+struct VFIOAct {
+    const char *name;
+    const char *options;    /* for QEMU */
+    const char *staying[2]; /* devices of the rig */
+    const char *device;     /* more properties of the one that comes and goes */
+    bool viommu;            /* devices that stay are behind a virtio-iommu */
+
+    /* All may be NULL; without "act" it is the start of QEMU. */
+    void (*prepare)(VFIOStage *s);
+
+    /* Returns NULL, or why QEMU refused; to be freed. */
+    char *(*act)(VFIOStage *s);
+
+    /* What must hold when it refused */
+    void (*check_refused)(VFIOStage *s);
+
+    /* What must hold when it did not, whether or not a part of it failed */
+    void (*check)(VFIOStage *s);
+    void (*undo)(VFIOStage *s);
+};
+
+/* Ends with an act without a name. */
+extern const VFIOAct vfio_acts[];
+
+/* Options of the stage's QEMU, for which it may refuse to start; to be freed */
+char *vfio_act_options(const VFIOAct *act);
+
+/* Start QEMU, and let the guest find the devices that stay. */
+VFIOStage *vfio_stage_new(const VFIOAct *act);
+
+/* The two one after the other */
+VFIOStage *vfio_stage_start(const VFIOAct *act);
+void vfio_stage_boot(VFIOStage *s);
+
+/* End QEMU, and return what it has written meanwhile; to be freed. */
+char *vfio_stage_end(VFIOStage *s);
+
+/* What QEMU has written since this was called last; to be freed */
+char *vfio_stage_said(VFIOStage *s);
+
+/**
+ * vfio_stage_state: what an act, undone or refused, must not change, as text:
+ * devices, objects and descriptors, and the memory that is locked.  To be
+ * freed.
+ */
+char *vfio_stage_state(VFIOStage *s);
+
+/* The devices that stay do DMA. */
+void vfio_stage_check_staying(VFIOStage *s);
+
+/* Plug the device that comes and goes; as for an act. */
+char *vfio_stage_plug(VFIOStage *s);
+
+#endif /* TESTS_VFIO_ACT_H */

@@ -1,0 +1,605 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QTest for VFIO: whatever call fails, QEMU says so and goes on
+ *
+ * An act is done once to see which calls QEMU makes for it, and then over and
+ * over, each time with one of them failing.  QEMU must neither crash, hang nor
+ * leak; say which device or object and which step, and what the kernel said;
+ * and what comes next must work: the device can be had again, devices that were
+ * there do DMA, and the host gets back what it gave.
+ *
+ * By default each place that calls the kernel is tried once, and those of
+ * ioctls with a second errno.  With -m slow, each call is tried with each errno
+ * that the kernel can give there.
+ */
+#include "qemu/osdep.h"
+
+#include "vfio-act.h"
+#include "vfio-fault.h"
+
+typedef enum Outcome {
+    REFUSED,    /* the act, and all is as before */
+    GOES_ON,    /* the act is done as far as it can be */
+    HELD,       /* ... and something is QEMU's until it ends */
+} Outcome;
+
+/* What is right when a call fails; the first one that fits counts. */
+typedef struct Rule {
+    const char *call;
+    int nth;            /* of these calls for a device, from 1; 0: any */
+    int error;          /* 0: any */
+    Outcome outcome;
+    const char *says;   /* which step; NULL: nothing, there is nothing to do */
+    bool terse;         /* QEMU 7.2's own words: no device, or no errno */
+} Rule;
+
+/*
+ * A device works without what KVM could do for it, without its BARs mapped,
+ * without the notes of errors and of unplug requests, without a reset of one
+ * kind while there is another, and without INTx, which a guest's driver may
+ * set up again; only the first time that INTx is set up, QEMU 7.2 refuses.
+ * Whether it is an mdev matters to x-balloon-allowed alone.  Where there are
+ * fewer threads they do the work.  A close that fails has closed.
+ */
+static const Rule plugging[] = {
+    { "stat device", .says = "no such host device" },
+    { "realpath subsystem", .outcome = GOES_ON },
+    { "open /dev/iommu", .says = "cannot open /dev/iommu" },
+    { "opendir vfio-dev", .error = ENOENT, .says = "vfio-dev", .terse = true },
+    { "opendir vfio-dev", .says = "vfio-dev" },
+    { "open dev", .error = ENOENT, .says = "no character device",
+      .terse = true },
+    { "open dev", .says = "vfio-dev" },
+    { "fstat dev", .says = "vfio-dev" },
+    { "close dev", .outcome = GOES_ON },
+    { "open /dev/vfio/devices", .says = "cannot open /dev/vfio/devices" },
+    { "fstat /dev/vfio/devices", .says = "cannot stat /dev/vfio/devices" },
+    { "KVM_CREATE_DEVICE", .outcome = GOES_ON, .says = "KVM VFIO device",
+      .terse = true },
+    { "KVM_SET_DEVICE_ATTR", .outcome = GOES_ON, .says = "KVM VFIO device" },
+    { "VFIO_DEVICE_BIND_IOMMUFD", .says = "cannot bind the device" },
+    { "VFIO_DEVICE_GET_INFO", .says = "getting device info" },
+    { "IOMMU_IOAS_ALLOC", .says = "cannot allocate an I/O address space" },
+    { "VFIO_DEVICE_ATTACH_IOMMUFD_PT", .says = "cannot attach the device" },
+    { "IOMMU_IOAS_IOVA_RANGES", .says = "cannot get the ranges" },
+    { "pthread_create", .outcome = GOES_ON },
+    { "IOMMU_IOAS_MAP", .says = "cannot map memory" },
+    { "VFIO_DEVICE_GET_REGION_INFO", .says = "failed to get" },
+    { "VFIO_DEVICE_GET_IRQ_INFO", .outcome = GOES_ON },
+    { "mmap /dev/vfio/devices", .outcome = GOES_ON, .says = "Failed to mmap",
+      .terse = true },
+    { "eventfd", .nth = 1, .says = "event_notifier_init failed" },
+    { "eventfd", .outcome = GOES_ON, .says = "event", .terse = true },
+    { "VFIO_DEVICE_SET_IRQS", .nth = 1, .says = "INTX-0" },
+    { "VFIO_DEVICE_SET_IRQS", .nth = 2, .outcome = GOES_ON, .says = "REQ-0" },
+    { "VFIO_DEVICE_SET_IRQS", .nth = 3, .outcome = GOES_ON },
+    { "VFIO_DEVICE_SET_IRQS", .nth = 5, .outcome = GOES_ON },
+    { "VFIO_DEVICE_SET_IRQS", .outcome = GOES_ON, .says = "INTX-0" },
+    { "VFIO_DEVICE_RESET", .outcome = GOES_ON },
+    { }
+};
+
+/* A BAR that is not mapped is out of other devices' reach. */
+static const Rule enabling[] = {
+    { "IOMMU_IOAS_MAP", .error = EFAULT, .outcome = GOES_ON },
+    { "IOMMU_IOAS_MAP", .outcome = GOES_ON, .says = "cannot map memory" },
+    { }
+};
+
+/*
+ * The device goes in any case.  What could not be undone is undone by closing
+ * the descriptors; but kvm-vfio holds a device that it was not made to drop,
+ * and with it what the device is bound to.
+ */
+static const Rule unplugging[] = {
+    { "VFIO_DEVICE_SET_IRQS", .nth = 1, .outcome = GOES_ON, .says = "REQ-0" },
+    { "VFIO_DEVICE_SET_IRQS", .outcome = GOES_ON },
+    { "VFIO_DEVICE_DETACH_IOMMUFD_PT", .outcome = GOES_ON,
+      .says = "cannot detach the device" },
+    { "IOMMU_DESTROY", .outcome = GOES_ON, .says = "cannot destroy" },
+    { "KVM_SET_DEVICE_ATTR", .outcome = HELD, .says = "KVM VFIO device" },
+    { "close /dev/vfio/devices", .outcome = GOES_ON },
+    { "close /dev/iommu", .outcome = GOES_ON },
+    { }
+};
+
+/*
+ * Devices that were not reset still work, and so do those without INTx, which
+ * the next reset sets up.  (The third, fourth, sixth and eighth are for that.)
+ * A BAR that was never mapped need not be unmapped.
+ */
+static const Rule resetting[] = {
+    { "VFIO_DEVICE_SET_IRQS", .nth = 1, .outcome = GOES_ON },
+    { "VFIO_DEVICE_SET_IRQS", .nth = 2, .outcome = GOES_ON },
+    { "VFIO_DEVICE_SET_IRQS", .nth = 5, .outcome = GOES_ON },
+    { "VFIO_DEVICE_SET_IRQS", .nth = 7, .outcome = GOES_ON },
+    { "VFIO_DEVICE_SET_IRQS", .outcome = GOES_ON, .says = "INTX-0" },
+    { "eventfd", .outcome = GOES_ON, .says = "event_notifier_init failed" },
+    { "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", .error = ENODEV,
+      .outcome = GOES_ON },
+    { "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", .outcome = GOES_ON,
+      .says = "Cannot reset device" },
+    { "VFIO_DEVICE_PCI_HOT_RESET", .outcome = GOES_ON,
+      .says = "Cannot reset device" },
+    { "IOMMU_IOAS_UNMAP", .error = ENOENT, .outcome = GOES_ON },
+    { "IOMMU_IOAS_UNMAP", .outcome = GOES_ON, .says = "cannot unmap" },
+    { }
+};
+
+static const Rule mapping[] = {
+    { "IOMMU_IOAS_MAP", .outcome = GOES_ON, .says = "cannot map memory" },
+    { }
+};
+
+/* What is still mapped is so until it is unmapped once more. */
+static const Rule unmapping[] = {
+    { "IOMMU_IOAS_UNMAP", .error = ENOENT, .outcome = GOES_ON },
+    { "IOMMU_IOAS_UNMAP", .outcome = GOES_ON, .says = "cannot unmap" },
+    { }
+};
+
+static const Rule plugging_memory[] = {
+    { "pthread_create", .outcome = GOES_ON },
+    { "IOMMU_IOAS_MAP", .outcome = GOES_ON, .says = "The VM is stopped" },
+    { }
+};
+
+/* Nobody unmaps it once more; other memory there stops the VM. */
+static const Rule unplugging_memory[] = {
+    { "IOMMU_IOAS_UNMAP", .error = ENOENT, .outcome = HELD },
+    { "IOMMU_IOAS_UNMAP", .outcome = HELD, .says = "cannot unmap" },
+    { }
+};
+
+static const struct {
+    const char *act;    /* how its name begins */
+    const Rule *rules;
+} rules_for[] = {
+    { "start", plugging },
+    { "plug-memory", plugging_memory },
+    { "plug", plugging },
+    { "enable", enabling },
+    { "unplug-memory", unplugging_memory },
+    { "unplug", unplugging },
+    { "reset", resetting },
+    { "map", mapping },
+    { "unmap", unmapping },
+};
+
+/* What the kernel can give; Linux 6.12 */
+static const int any_errors[] = { ENOMEM, EINTR, EAGAIN, EIO, 0 };
+
+static const struct {
+    const char *call;
+    int errors[8];
+} own_errors[] = {
+    { "stat", { ENOENT, EACCES } },
+    { "open", { ENOENT, EACCES, ENODEV, EMFILE, EPERM } },
+    { "opendir", { ENOENT, EACCES, EMFILE } },
+    { "eventfd", { EMFILE, ENFILE } },
+    { "mmap", { EINVAL, ENODEV } },
+    { "pthread_create", { EAGAIN } },
+    { "IOMMU_DESTROY", { EBUSY, ENOENT } },
+    { "IOMMU_IOAS_ALLOC", { EOPNOTSUPP } },
+    { "IOMMU_IOAS_IOVA_RANGES", { EMSGSIZE, ENOENT } },
+    { "IOMMU_IOAS_MAP", { EFAULT, EINVAL, EEXIST, EOVERFLOW, ENOSPC } },
+    { "IOMMU_IOAS_UNMAP", { EBUSY, ENOENT, EDEADLK, EINVAL } },
+    { "KVM_CREATE_DEVICE", { ENODEV, EBUSY } },
+    { "KVM_SET_DEVICE_ATTR", { EEXIST, ENOENT, EBADF, EINVAL } },
+    { "VFIO_DEVICE_BIND_IOMMUFD",
+      { EBUSY, EPERM, EINVAL, EACCES, EBADFD, ENODEV } },
+    { "VFIO_DEVICE_ATTACH_IOMMUFD_PT",
+      { EADDRINUSE, EINVAL, ENOENT, EFAULT, EBUSY } },
+    { "VFIO_DEVICE_DETACH_IOMMUFD_PT", { EBUSY, EINVAL } },
+    { "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", { ENOSPC, ENODEV } },
+    { "VFIO_DEVICE_PCI_HOT_RESET", { EBUSY, EINVAL } },
+    { "VFIO_DEVICE", { EINVAL, ENOTTY } },
+};
+
+/* Both are found by the beginning of what is asked for. */
+static const Rule *act_rules(const VFIOAct *act)
+{
+    for (int i = 0; i < ARRAY_SIZE(rules_for); i++) {
+        if (g_str_has_prefix(act->name, rules_for[i].act)) {
+            return rules_for[i].rules;
+        }
+    }
+    g_error("no rules for %s", act->name);
+}
+
+static const int *call_errors(const char *call)
+{
+    for (int i = 0; i < ARRAY_SIZE(own_errors); i++) {
+        if (g_str_has_prefix(call, own_errors[i].call)) {
+            return own_errors[i].errors;
+        }
+    }
+    return any_errors;
+}
+
+/* One call that is to fail */
+typedef struct Point {
+    uint32_t n;     /* of the act's calls, from 1 */
+    int error;
+} Point;
+
+/* An act being swept */
+typedef struct Sweep {
+    const VFIOAct *act;
+    VFIOStage *stage;
+    GArray *calls;      /* VFIOFaultCalls, when nothing fails */
+    GArray *points;
+    int outcomes[3];
+} Sweep;
+
+/* Points */
+
+static void add_point(Sweep *sweep, uint32_t n, int error)
+{
+    Point point = { n, error };
+
+    g_array_append_val(sweep->points, point);
+}
+
+static const VFIOFaultCall *swept_call(Sweep *sweep, uint32_t n)
+{
+    return &g_array_index(sweep->calls, VFIOFaultCall, n - 1);
+}
+
+static bool is_same_place(Sweep *sweep, uint32_t a, uint32_t b)
+{
+    const VFIOFaultCall *x = swept_call(sweep, a), *y = swept_call(sweep, b);
+
+    return x->site == y->site && x->request == y->request &&
+           g_str_equal(x->name, y->name);
+}
+
+static bool is_first(Sweep *sweep, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++) {
+        if (is_same_place(sweep, i, n)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_last(Sweep *sweep, uint32_t n)
+{
+    for (uint32_t i = n + 1; i <= sweep->calls->len; i++) {
+        if (is_same_place(sweep, i, n)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The first call of a place with an errno of its own, the last with any. */
+static void add_short(Sweep *sweep, uint32_t n)
+{
+    const VFIOFaultCall *call = swept_call(sweep, n);
+
+    if (is_first(sweep, n)) {
+        add_point(sweep, n, call_errors(vfio_fault_name(call))[0]);
+    }
+    if (is_last(sweep, n) && call->request) {
+        add_point(sweep, n, EINTR);
+    }
+}
+
+static void add_long(Sweep *sweep, uint32_t n)
+{
+    const int *own = call_errors(vfio_fault_name(swept_call(sweep, n)));
+
+    for (int i = 0; any_errors[i]; i++) {
+        add_point(sweep, n, any_errors[i]);
+    }
+    for (int i = 0; own != any_errors && own[i]; i++) {
+        add_point(sweep, n, own[i]);
+    }
+}
+
+/* Where QEMU starts with KVM, the rest is as without. */
+static bool is_wanted(Sweep *sweep, uint32_t n)
+{
+    return sweep->act->act || !sweep->act->options ||
+           g_str_has_prefix(vfio_fault_name(swept_call(sweep, n)), "KVM");
+}
+
+static void choose_points(Sweep *sweep)
+{
+    for (uint32_t n = 1; n <= sweep->calls->len; n++) {
+        if (is_wanted(sweep, n)) {
+            (g_test_slow() ? add_long : add_short)(sweep, n);
+        }
+    }
+}
+
+/* Rules */
+
+static bool rule_fits(const Rule *rule, const char *call, int nth, int error)
+{
+    return g_str_equal(rule->call, call) &&
+           (!rule->nth || rule->nth == nth) &&
+           (!rule->error || rule->error == error);
+}
+
+/* The one for @point in @calls; a device begins with a stat. */
+static const Rule *find_rule(const VFIOAct *act, const VFIOFaultCall *calls,
+                             const Point *point)
+{
+    const char *call = vfio_fault_name(&calls[point->n - 1]);
+    int nth = 0;
+
+    for (uint32_t i = 0; i < point->n; i++) {
+        const char *name = vfio_fault_name(&calls[i]);
+
+        nth = g_str_equal(name, "stat device") ? 0 : nth;
+        nth += g_str_equal(name, call);
+    }
+    g_test_message("%s: call %u, %s, the %d. of these: %s", act->name,
+                   point->n, call, nth, g_strerror(point->error));
+    for (const Rule *rule = act_rules(act); rule->call; rule++) {
+        if (rule_fits(rule, call, nth, point->error)) {
+            return rule;
+        }
+    }
+    g_error("no rule for it");
+}
+
+static void check_said(const Rule *rule, const Point *point, const char *said)
+{
+    static const char *const crashes[] = { "assert", "Aborted", "BUG" };
+
+    for (int i = 0; i < ARRAY_SIZE(crashes); i++) {
+        g_assert_null(strstr(said, crashes[i]));
+    }
+    if (!rule->says) {
+        g_assert_cmpstr(said, ==, "");
+        return;
+    }
+    g_assert_nonnull(strstr(said, rule->says));
+    if (!rule->terse) {
+        g_assert_nonnull(strstr(said, g_strerror(point->error)));
+        g_assert_true(strstr(said, "0000:") || strstr(said, "object '"));
+    }
+}
+
+/* A point */
+
+static void call_if(void (*fn)(VFIOStage *s), VFIOStage *s)
+{
+    if (fn) {
+        fn(s);
+    }
+}
+
+/* Returns what QEMU said, to be freed. */
+static char *act_with(Sweep *sweep, const Point *point, bool *refused)
+{
+    VFIOStage *s = sweep->stage;
+    g_autofree char *reason = NULL;
+    g_autofree char *said = NULL;
+
+    g_free(vfio_stage_said(s));
+    vfio_fault_arm(point->n, point->error);
+    reason = sweep->act->act(s);
+    g_assert_cmpuint(vfio_fault_disarm(), >=, point->n);
+    said = vfio_stage_said(s);
+    *refused = reason != NULL;
+    return g_strconcat(reason ?: "", said, NULL);
+}
+
+static void check_after(Sweep *sweep, Outcome outcome)
+{
+    const VFIOAct *act = sweep->act;
+
+    switch (outcome) {
+    case REFUSED:
+        act->check_refused(sweep->stage);
+        break;
+    case GOES_ON:
+        call_if(act->check, sweep->stage);
+        call_if(act->undo, sweep->stage);
+        break;
+    case HELD:
+        break;
+    }
+    vfio_stage_check_staying(sweep->stage);
+}
+
+static void watch(Sweep *sweep)
+{
+    g_autofree char *reason = NULL;
+    uint32_t count;
+
+    call_if(sweep->act->prepare, sweep->stage);
+    vfio_fault_arm(0, 0);
+    reason = sweep->act->act(sweep->stage);
+    count = vfio_fault_disarm();
+    g_assert_null(reason);
+    g_assert_cmpuint(count, >, 0);
+    g_array_set_size(sweep->calls, 0);
+    g_array_append_vals(sweep->calls, vfio_fault_call(1), count);
+    check_after(sweep, GOES_ON);
+}
+
+/* The first time there are calls that are not made again. */
+static void start(Sweep *sweep)
+{
+    sweep->stage = vfio_stage_new(sweep->act);
+    watch(sweep);
+}
+
+static void restart(Sweep *sweep)
+{
+    g_free(vfio_stage_end(sweep->stage));
+    start(sweep);
+}
+
+static void try_point(Sweep *sweep, const Point *point)
+{
+    g_autofree char *before = vfio_stage_state(sweep->stage);
+    g_autofree char *after = NULL;
+    g_autofree char *said = NULL;
+    const Rule *rule;
+    bool refused;
+
+    call_if(sweep->act->prepare, sweep->stage);
+    said = act_with(sweep, point, &refused);
+    rule = find_rule(sweep->act, vfio_fault_call(1), point);
+    g_test_message("%s: %s", refused ? "refused" : "done", said);
+    g_assert_cmpint(refused, ==, rule->outcome == REFUSED);
+    check_said(rule, point, said);
+
+    check_after(sweep, rule->outcome);
+    if (rule->outcome == HELD) {
+        restart(sweep);
+    } else {
+        after = vfio_stage_state(sweep->stage);
+        g_assert_cmpstr(after, ==, before);
+    }
+    sweep->outcomes[rule->outcome]++;
+}
+
+/* An act */
+
+/* Nobody holds the devices, or this would wait for ever. */
+static void check_given_back(const VFIOAct *act)
+{
+    const char *devices[] = { "EDU0", act->staying[0], act->staying[1] };
+
+    for (int i = 0; i < ARRAY_SIZE(devices); i++) {
+        if (devices[i]) {
+            vfio_rig_unbind(devices[i]);
+            vfio_rig_bind(devices[i], "vfio-pci");
+        }
+    }
+}
+
+static Sweep *sweep_new(const VFIOAct *act)
+{
+    Sweep *sweep = g_new0(Sweep, 1);
+
+    sweep->act = act;
+    sweep->calls = g_array_new(false, false, sizeof(VFIOFaultCall));
+    sweep->points = g_array_new(false, false, sizeof(Point));
+    return sweep;
+}
+
+static void sweep_free(Sweep *sweep)
+{
+    g_test_message("%s: %u calls, %u points: %d refused, %d gone on, %d held",
+                   sweep->act->name, sweep->calls->len, sweep->points->len,
+                   sweep->outcomes[REFUSED], sweep->outcomes[GOES_ON],
+                   sweep->outcomes[HELD]);
+    g_array_unref(sweep->calls);
+    g_array_unref(sweep->points);
+    g_free(sweep);
+}
+
+static void test_act(const void *data)
+{
+    Sweep *sweep = sweep_new(data);
+
+    start(sweep);
+    watch(sweep);
+    choose_points(sweep);
+    for (int i = 0; i < sweep->points->len; i++) {
+        try_point(sweep, &g_array_index(sweep->points, Point, i));
+    }
+    g_free(vfio_stage_end(sweep->stage));
+    check_given_back(sweep->act);
+    sweep_free(sweep);
+}
+
+/* Start and end of QEMU */
+
+/* Returns what it said, to be freed. */
+static char *refuse_to_start(const VFIOAct *act, const Point *point)
+{
+    g_autofree char *own = vfio_act_options(act);
+    g_autofree char *options =
+        g_strdup_printf("-machine pc -nodefaults -object iommufd,id="
+                        VFIO_RIG_IOMMUFD " %s", own);
+    char *said;
+    int status;
+
+    vfio_fault_arm(point->n, point->error);
+    status = vfio_rig_run_qemu(options, NULL, &said);
+    vfio_fault_disarm();
+    vfio_rig_check_refusal(status, said);
+    return said;
+}
+
+static char *start_in_part(const VFIOAct *act, const Point *point)
+{
+    VFIOStage *s;
+    char *said;
+
+    vfio_fault_arm(point->n, point->error);
+    s = vfio_stage_start(act);
+    vfio_fault_disarm();
+    said = vfio_stage_said(s);
+    vfio_stage_boot(s);
+    vfio_stage_check_staying(s);
+    g_free(vfio_stage_end(s));
+    return said;
+}
+
+static void try_start(Sweep *sweep, const Point *point)
+{
+    const Rule *rule = find_rule(sweep->act, swept_call(sweep, 1), point);
+    g_autofree char *said = rule->outcome == REFUSED ?
+                            refuse_to_start(sweep->act, point) :
+                            start_in_part(sweep->act, point);
+
+    g_test_message("%s: %s", rule->outcome ? "started" : "refused", said);
+    check_said(rule, point, said);
+    sweep->outcomes[rule->outcome]++;
+}
+
+/* At its end QEMU leaves everything to the kernel: there is nothing to fail. */
+static void watch_life(Sweep *sweep)
+{
+    VFIOStage *s;
+    uint32_t count;
+
+    vfio_fault_arm(0, 0);
+    s = vfio_stage_start(sweep->act);
+    count = vfio_fault_disarm();
+    g_array_append_vals(sweep->calls, vfio_fault_call(1), count);
+    vfio_stage_boot(s);
+
+    vfio_fault_arm(0, 0);
+    g_free(vfio_stage_end(s));
+    g_assert_cmpuint(vfio_fault_disarm(), ==, 0);
+}
+
+static void test_start(const void *data)
+{
+    Sweep *sweep = sweep_new(data);
+
+    watch_life(sweep);
+    choose_points(sweep);
+    for (int i = 0; i < sweep->points->len; i++) {
+        try_start(sweep, &g_array_index(sweep->points, Point, i));
+    }
+    check_given_back(sweep->act);
+    sweep_free(sweep);
+}
+
+int main(int argc, char **argv)
+{
+    vfio_rig_init(&argc, &argv, "fault");
+    if (vfio_rig_iommufd()) {
+        vfio_fault_init();
+    }
+
+    for (const VFIOAct *act = vfio_acts; act->name; act++) {
+        vfio_rig_add_data(act->name, VFIO_RIG_IOMMUFD_ONLY,
+                          act->act ? test_act : test_start, act);
+    }
+
+    return g_test_run();
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Calls of a QEMU under test that fail, one at a time
+ */
+#include "qemu/osdep.h"
+#include <sys/mman.h>
+#include <linux/iommufd.h>
+#include <linux/kvm.h>
+
+#include "hw/vfio/vfio-abi.h"
+#include "qemu/atomic.h"
+#include "vfio-fault.h"
+
+#define LIBRARY "/rig/tests/libfault.so"
+
+static VFIOFaultShared *shared;
+
+#define IOCTL(name) { name, #name }
+
+static const struct {
+    uint32_t request;
+    const char *name;
+} ioctls[] = {
+    IOCTL(IOMMU_DESTROY),
+    IOCTL(IOMMU_IOAS_ALLOC),
+    IOCTL(IOMMU_IOAS_IOVA_RANGES),
+    IOCTL(IOMMU_IOAS_MAP),
+    IOCTL(IOMMU_IOAS_UNMAP),
+    IOCTL(IOMMU_OPTION),
+    IOCTL(KVM_CREATE_DEVICE),
+    IOCTL(KVM_SET_DEVICE_ATTR),
+    IOCTL(VFIO_DEVICE_ATTACH_IOMMUFD_PT),
+    IOCTL(VFIO_DEVICE_BIND_IOMMUFD),
+    IOCTL(VFIO_DEVICE_DETACH_IOMMUFD_PT),
+    IOCTL(VFIO_DEVICE_FEATURE),
+    IOCTL(VFIO_DEVICE_GET_INFO),
+    IOCTL(VFIO_DEVICE_GET_IRQ_INFO),
+    IOCTL(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO),
+    IOCTL(VFIO_DEVICE_GET_REGION_INFO),
+    IOCTL(VFIO_DEVICE_PCI_HOT_RESET),
+    IOCTL(VFIO_DEVICE_RESET),
+    IOCTL(VFIO_DEVICE_SET_IRQS),
+};
+
+void vfio_fault_init(void)
+{
+    g_autofree char *path = NULL;
+    int fd = g_file_open_tmp("vfio-fault-XXXXXX", &path, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(ftruncate(fd, sizeof(*shared)), ==, 0);
+    shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED,
+                  fd, 0);
+    g_assert(shared != MAP_FAILED);
+    close(fd);
+    g_setenv(VFIO_FAULT_FILE, path, true);
+    g_setenv("LD_PRELOAD", LIBRARY, true);
+}
+
+void vfio_fault_arm(uint32_t n, int error)
+{
+    shared->count = 0;
+    shared->fail_at = n;
+    shared->error = error;
+    qatomic_mb_set(&shared->watching, 1);
+}
+
+uint32_t vfio_fault_disarm(void)
+{
+    qatomic_mb_set(&shared->watching, 0);
+    g_assert_cmpuint(shared->count, <=, VFIO_FAULT_CALLS);
+    return shared->count;
+}
+
+const VFIOFaultCall *vfio_fault_call(uint32_t n)
+{
+    g_assert_cmpuint(n, >=, 1);
+    g_assert_cmpuint(n, <=, shared->count);
+    return &shared->calls[n - 1];
+}
+
+const char *vfio_fault_name(const VFIOFaultCall *call)
+{
+    if (!g_str_equal(call->name, "ioctl")) {
+        return call->name;
+    }
+    for (int i = 0; i < ARRAY_SIZE(ioctls); i++) {
+        if (ioctls[i].request == call->request) {
+            return ioctls[i].name;
+        }
+    }
+    g_error("an ioctl without a name: 0x%x", call->request);
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Lets one of the calls fail that a program makes for passed-through devices.
+ *
+ * Preloaded (LD_PRELOAD), it counts what the program asks of /dev/iommu, of
+ * VFIO's character devices, of KVM's vfio device and of the devices' files in
+ * sysfs, and with these its eventfds and small threads. Where the file that
+ * VFIO_FAULT_FILE names says so, a call fails with an errno and is not made.
+ * All others reach the kernel.
+ *
+ * A close is made in any case: on Linux the descriptor is gone even where it
+ * returns an error.
+ */
+#define _GNU_SOURCE
+#undef _FILE_OFFSET_BITS    /* open and open64 are two names here */
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <linux/kvm.h>
+#include <linux/vfio.h>
+
+#include "../qtest/vfio-fault-shared.h"
+
+#define SITE __builtin_return_address(0)
+#define NEXT(function) ((__typeof__(&(function)))dlsym(RTLD_NEXT, #function))
+
+/* QEMU's own threads have more; those that help to map do not. */
+#define SMALL_STACK (1024 * 1024)
+
+static VFIOFaultShared *shared;
+
+/* By system calls: what is wrapped here is not for the library itself. */
+static void __attribute__((constructor)) find_shared(void)
+{
+    const char *path = getenv(VFIO_FAULT_FILE);
+    long fd = path ? syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC)
+                   : -1;
+    void *p;
+
+    if (fd >= 0) {
+        p = (void *)syscall(SYS_mmap, NULL, sizeof(*shared),
+                            PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        shared = p == MAP_FAILED ? NULL : p;
+        syscall(SYS_close, fd);
+    }
+}
+
+/* The same in each run, wherever the object is loaded. */
+static uint64_t site_offset(void *site)
+{
+    Dl_info info;
+
+    return dladdr(site, &info) ? (char *)site - (char *)info.dli_fbase : 0;
+}
+
+/*
+ * Counts a call that @function makes on @object; returns the errno that it is
+ * to fail with, 0 if it is to be made.
+ */
+static int fault(const char *function, const char *object,
+                 unsigned long request, void *site)
+{
+    uint32_t n;
+
+    if (!shared || !__atomic_load_n(&shared->watching, __ATOMIC_SEQ_CST)) {
+        return 0;
+    }
+
+    n = __atomic_fetch_add(&shared->count, 1, __ATOMIC_SEQ_CST);
+    if (n < VFIO_FAULT_CALLS) {
+        VFIOFaultCall *call = &shared->calls[n];
+
+        snprintf(call->name, sizeof(call->name), "%s%s%s", function,
+                 *object ? " " : "", object);
+        call->request = request;
+        call->site = site_offset(site);
+    }
+    return n + 1 == shared->fail_at ? shared->error : 0;
+}
+
+static bool starts_with(const char *text, const char *prefix)
+{
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/* What @path is called in a record, a part of it; NULL: it is none of ours */
+static const char *path_object(const char *path)
+{
+    if (strcmp(path, "/dev/iommu") == 0) {
+        return "/dev/iommu";
+    }
+    if (starts_with(path, "/dev/vfio/devices/")) {
+        return "/dev/vfio/devices";
+    }
+    if (starts_with(path, "/sys/bus/pci/devices/") ||
+        starts_with(path, "/sys/bus/mdev/devices/") ||
+        starts_with(path, "/sys/devices/pci")) {
+        const char *base = strrchr(path, '/') + 1;
+
+        return strchr(base, ':') ? "device" : base;
+    }
+    return NULL;
+}
+
+/* fault() for a call on a path or a descriptor, if it is one of ours */
+static int path_fault(const char *function, const char *path, void *site)
+{
+    const char *object = path_object(path);
+
+    return object ? fault(function, object, 0, site) : 0;
+}
+
+static int fd_fault(const char *function, int fd, void *site)
+{
+    char link[32], path[256];
+    ssize_t n;
+
+    if (!shared || !shared->watching) {
+        return 0;
+    }
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    n = syscall(SYS_readlink, link, path, sizeof(path) - 1);
+    path[n > 0 ? n : 0] = '\0';
+    return path_fault(function, path, site);
+}
+
+#define FAIL_IF(error, result)      \
+    do {                            \
+        int error_ = (error);       \
+        if (error_) {               \
+            errno = error_;         \
+            return result;          \
+        }                           \
+    } while (0)
+
+/* Files */
+
+int open64(const char *path, int flags, ...)
+{
+    va_list ap;
+    mode_t mode;
+
+    va_start(ap, flags);
+    mode = va_arg(ap, mode_t);
+    va_end(ap);
+    FAIL_IF(path_fault("open", path, SITE), -1);
+    return syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+int open(const char *path, int flags, ...) __attribute__((alias("open64")));
+
+int close(int fd)
+{
+    int error = fd_fault("close", fd, SITE);
+    int ret = syscall(SYS_close, fd);
+
+    FAIL_IF(error, -1);
+    return ret;
+}
+
+int fstat64(int fd, struct stat64 *st)
+{
+    FAIL_IF(fd_fault("fstat", fd, SITE), -1);
+    return NEXT(fstat64)(fd, st);
+}
+
+int stat64(const char *path, struct stat64 *st)
+{
+    FAIL_IF(path_fault("stat", path, SITE), -1);
+    return NEXT(stat64)(path, st);
+}
+
+/* On x86-64 the two structs are one. */
+int fstat(int fd, struct stat *st)
+{
+    FAIL_IF(fd_fault("fstat", fd, SITE), -1);
+    return NEXT(fstat)(fd, st);
+}
+
+int stat(const char *path, struct stat *st)
+{
+    FAIL_IF(path_fault("stat", path, SITE), -1);
+    return NEXT(stat)(path, st);
+}
+
+ssize_t readlink(const char *path, char *target, size_t size)
+{
+    FAIL_IF(path_fault("readlink", path, SITE), -1);
+    return syscall(SYS_readlink, path, target, size);
+}
+
+char *realpath(const char *path, char *resolved)
+{
+    FAIL_IF(path_fault("realpath", path, SITE), NULL);
+    return NEXT(realpath)(path, resolved);
+}
+
+DIR *opendir(const char *path)
+{
+    FAIL_IF(path_fault("opendir", path, SITE), NULL);
+    return NEXT(opendir)(path);
+}
+
+void *mmap64(void *addr, size_t size, int prot, int flags, int fd, off64_t off)
+{
+    FAIL_IF(fd < 0 ? 0 : fd_fault("mmap", fd, SITE), MAP_FAILED);
+    return (void *)syscall(SYS_mmap, addr, size, prot, flags, fd, off);
+}
+
+void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t off)
+    __attribute__((alias("mmap64")));
+
+/* Ioctls; iommufd's have the type of VFIO's */
+
+static bool is_for_devices(unsigned long request, const void *arg)
+{
+    const struct kvm_create_device *create = arg;
+    const struct kvm_device_attr *attr = arg;
+
+    switch ((uint32_t)request) {  /* QEMU passes an int for some */
+    case KVM_CREATE_DEVICE:
+        return create->type == KVM_DEV_TYPE_VFIO;
+    case KVM_SET_DEVICE_ATTR:
+        return attr->group == KVM_DEV_VFIO_GROUP &&
+               (attr->attr == KVM_DEV_VFIO_GROUP_ADD ||
+                attr->attr == KVM_DEV_VFIO_GROUP_DEL);
+    default:
+        return _IOC_TYPE(request) == VFIO_TYPE;
+    }
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+    void *arg;
+    va_list ap;
+
+    va_start(ap, request);
+    arg = va_arg(ap, void *);
+    va_end(ap);
+
+    FAIL_IF(is_for_devices(request, arg) ? fault("ioctl", "", request, SITE)
+                                         : 0, -1);
+    return syscall(SYS_ioctl, fd, request, arg);
+}
+
+/* What else a device needs. QEMU's own eventfds come before the device. */
+
+int eventfd(unsigned count, int flags)
+{
+    bool begun = shared && shared->count > 0;
+
+    FAIL_IF(begun ? fault("eventfd", "", 0, SITE) : 0, -1);
+    return syscall(SYS_eventfd2, count, flags);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+                   void *(*start)(void *), void *opaque)
+{
+    size_t stack = SMALL_STACK;
+    int error = 0;
+
+    if (attr) {
+        pthread_attr_getstacksize(attr, &stack);
+    }
+    if (stack < SMALL_STACK) {
+        error = fault("pthread_create", "", 0, SITE);
+    }
+    return error ?: NEXT(pthread_create)(thread, attr, start, opaque);
+}
