@@ -389,24 +389,6 @@ static void test_same_for_both(void)
     vfio_machine_stop(m);
 }
 
-/* The number that QEMU has @path open as, to be freed */
-static char *number_of(VFIOMachine *m, const char *path)
-{
-    g_autofree char *folder = g_strdup_printf("/proc/%d/fd", m->pid);
-    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
-    const char *number;
-
-    while ((number = g_dir_read_name(dir))) {
-        g_autofree char *link = g_build_filename(folder, number, NULL);
-        g_autofree char *target = g_file_read_link(link, NULL);
-
-        if (!g_strcmp0(target, path)) {
-            return g_strdup(number);
-        }
-    }
-    g_assert_not_reached();
-}
-
 /* What an object has opened itself is not another's. */
 static void test_number_of_another(void)
 {
@@ -415,7 +397,7 @@ static void test_number_of_another(void)
     g_autofree char *error = NULL;
 
     check_device_works(m);
-    number = number_of(m, "/dev/iommu");
+    number = vfio_machine_number(m, "/dev/iommu");
     error = add_object_fd(m, number);
     check_has(error, VFIO_RIG_IOMMUFD);
     check_has(error, "already");

@@ -511,6 +511,24 @@ int vfio_machine_holds(VFIOMachine *m, const char *path)
     return count;
 }
 
+char *vfio_machine_number(VFIOMachine *m, const char *path)
+{
+    g_autofree char *folder = g_strdup_printf("/proc/%d/fd", m->pid);
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *number;
+
+    g_assert_nonnull(dir);
+    while ((number = g_dir_read_name(dir))) {
+        g_autofree char *link = g_build_filename(folder, number, NULL);
+        g_autofree char *target = g_file_read_link(link, NULL);
+
+        if (g_strcmp0(target, path) == 0) {
+            return g_strdup(number);
+        }
+    }
+    return NULL;
+}
+
 static void append_children(GString *text, VFIOMachine *m, const char *path)
 {
     QDict *reply = qtest_qmp(m->qts, "{ 'execute': 'qom-list',"

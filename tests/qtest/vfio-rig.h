@@ -211,6 +211,9 @@ char *vfio_machine_monitor(VFIOMachine *m, const char *command);
 /* How many descriptors QEMU has open on @path */
 int vfio_machine_holds(VFIOMachine *m, const char *path);
 
+/* The number of such a descriptor, to be freed; NULL if there is none */
+char *vfio_machine_number(VFIOMachine *m, const char *path);
+
 /**
  * vfio_machine_state: what a request that failed must not change, as text:
  * the devices and objects that there are, and QEMU's descriptors.  To be
