@@ -140,7 +140,7 @@ static const Rule unmapping[] = {
 
 static const Rule plugging_memory[] = {
     { "pthread_create", .outcome = GOES_ON },
-    { "IOMMU_IOAS_MAP", .outcome = GOES_ON, .says = "The VM is stopped" },
+    { "IOMMU_IOAS_MAP", .outcome = GOES_ON, .says = "cannot map memory" },
     { }
 };
 
