@@ -209,6 +209,9 @@ static void check_footprint(VFIOMachine *m, const Footprint *first)
     g_autoptr(Footprint) now = footprint_new(m);
 
     g_assert_cmpstr(now->exact, ==, first->exact);
+    if (g_getenv("VFIO_TEST_SANITIZED")) {
+        return;     /* what is freed is kept for a while, and leaks are found */
+    }
     g_assert_cmpuint(now->data, <=, first->data + MORE_DATA_KIB);
     g_assert_cmpuint(now->resident, <=, first->resident + MORE_RESIDENT_KIB);
     g_assert_cmpuint(now->mappings, <=, first->mappings + MORE_MAPPINGS);
