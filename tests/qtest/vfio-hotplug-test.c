@@ -11,20 +11,12 @@
 
 #include "hw/pci/pci_regs.h"
 #include "vfio-edu.h"
+#include "vfio-footprint.h"
 
 #define DEFAULT_CYCLES 10
 
 /* After so many cycles there is a comparison. */
 #define COMPARE_EACH 5
-
-/*
- * How much more there may be after all cycles without being a leak.  Data is
- * what malloc has from the kernel.  Resident memory grows by itself when the
- * kernel makes huge pages of the guest's memory and the heap.
- */
-#define MORE_DATA_KIB       1024
-#define MORE_RESIDENT_KIB   (16 * 1024)
-#define MORE_MAPPINGS       4
 
 #define SLOT 4
 
@@ -93,9 +85,7 @@ static const Place places[] = {
 
 static int cycles(void)
 {
-    const char *text = g_getenv("VFIO_TEST_CYCLES");
-
-    return text ? atoi(text) : DEFAULT_CYCLES;
+    return vfio_rig_number("VFIO_TEST_CYCLES", DEFAULT_CYCLES);
 }
 
 /* The guest's part */
@@ -147,74 +137,6 @@ static void pcie_unplug(VFIOMachine *m)
     pcie_answer(m, PCI_EXP_SLTSTA_ABP,
                 PCI_EXP_SLTCTL_PWR_IND_OFF | PCI_EXP_SLTCTL_PWR_OFF);
     qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
-}
-
-/* What QEMU has */
-
-typedef struct Footprint {
-    char *exact;            /* that stays what it is, as text */
-    unsigned data;          /* in KiB */
-    unsigned resident;      /* in KiB */
-    unsigned mappings;
-} Footprint;
-
-static char *proc_file(VFIOMachine *m, const char *name)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/%s", m->pid, name);
-    char *text;
-
-    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-    return text;
-}
-
-/* The value of @name in /proc/PID/status, in KiB */
-static unsigned status_value(const char *status, const char *name)
-{
-    const char *found = strstr(status, name);
-
-    g_assert_nonnull(found);
-    return atoi(found + strlen(name));
-}
-
-static Footprint *footprint_new(VFIOMachine *m)
-{
-    Footprint *f = g_new0(Footprint, 1);
-    g_autofree char *status = proc_file(m, "status");
-    g_autofree char *maps = proc_file(m, "maps");
-    g_autofree char *state = vfio_machine_state(m);
-
-    f->exact = g_strdup_printf("%slocked: %u KiB\npinned: %u KiB\n", state,
-                               status_value(status, "VmLck:"),
-                               status_value(status, "VmPin:"));
-    f->data = status_value(status, "VmData:");
-    f->resident = status_value(status, "VmRSS:");
-    for (const char *c = maps; *c; c++) {
-        f->mappings += *c == '\n';
-    }
-    g_test_message("data: %u KiB, resident: %u KiB, mappings: %u", f->data,
-                   f->resident, f->mappings);
-    return f;
-}
-
-static void footprint_free(Footprint *f)
-{
-    g_free(f->exact);
-    g_free(f);
-}
-
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(Footprint, footprint_free)
-
-static void check_footprint(VFIOMachine *m, const Footprint *first)
-{
-    g_autoptr(Footprint) now = footprint_new(m);
-
-    g_assert_cmpstr(now->exact, ==, first->exact);
-    if (g_getenv("VFIO_TEST_SANITIZED")) {
-        return;     /* what is freed is kept for a while, and leaks are found */
-    }
-    g_assert_cmpuint(now->data, <=, first->data + MORE_DATA_KIB);
-    g_assert_cmpuint(now->resident, <=, first->resident + MORE_RESIDENT_KIB);
-    g_assert_cmpuint(now->mappings, <=, first->mappings + MORE_MAPPINGS);
 }
 
 /* Neither a node in /dev/vfio, nor /dev/iommu, nor a group's device is open */
@@ -346,18 +268,18 @@ static void test_cycles(const void *data)
 {
     const Place *place = data;
     VFIOMachine *m = vfio_machine_start("%s", place->options);
-    g_autoptr(Footprint) first = NULL;
+    g_autoptr(VFIOFootprint) first = NULL;
 
     if (place->start) {
         place->start(m);
     }
 
     run_cycle(place, m);
-    first = footprint_new(m);
+    first = vfio_footprint_new(m);
     for (int i = 2; i <= cycles(); i++) {
         run_cycle(place, m);
         if (i % COMPARE_EACH == 0 || i == cycles()) {
-            check_footprint(m, first);
+            vfio_footprint_check(m, first);
         }
     }
 

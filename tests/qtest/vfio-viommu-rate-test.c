@@ -53,48 +53,15 @@ struct Side {
 
 /* QEMU's maps */
 
-static void check_all_ok(VIOMMU *v)
-{
-    for (int i = 0; i < VIOMMU_BATCH; i++) {
-        g_assert_cmpint(viommu_status(v, i), ==, VIRTIO_IOMMU_S_OK);
-    }
-}
-
 static uint64_t nth_page(int i)
 {
     return 64 * MiB + (uint64_t)i * VIOMMU_PAGE;
 }
 
-/* Time for a batch of maps, and for the unmaps of the same, in microseconds */
-static int64_t map_batch(VIOMMU *v)
-{
-    int64_t time;
-
-    for (int i = 0; i < VIOMMU_BATCH; i++) {
-        viommu_queue_map(v, DOMAIN, nth_page(i), DATA + i * VIOMMU_PAGE,
-                         VIOMMU_PAGE, VIOMMU_READ | VIOMMU_WRITE);
-    }
-    time = viommu_submit(v);
-    check_all_ok(v);
-    return time;
-}
-
-static int64_t unmap_batch(VIOMMU *v)
-{
-    int64_t time;
-
-    for (int i = 0; i < VIOMMU_BATCH; i++) {
-        viommu_queue_unmap(v, DOMAIN, nth_page(i), VIOMMU_PAGE);
-    }
-    time = viommu_submit(v);
-    check_all_ok(v);
-    return time;
-}
-
 static void run_machine_batch(Side *side)
 {
-    side->map = map_batch(side->viommu);
-    side->unmap = unmap_batch(side->viommu);
+    side->map = viommu_map_batch(side->viommu, DOMAIN, nth_page(0), DATA);
+    side->unmap = viommu_unmap_batch(side->viommu, DOMAIN, nth_page(0));
 }
 
 /* Without its traces, which cost more than what is measured. */

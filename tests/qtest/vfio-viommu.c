@@ -226,3 +226,32 @@ uint8_t viommu_unmap(VIOMMU *v, uint32_t domain, uint64_t iova, uint64_t size)
     viommu_queue_unmap(v, domain, iova, size);
     return viommu_submit_one(v);
 }
+
+static int64_t viommu_submit_batch(VIOMMU *v)
+{
+    int64_t time = viommu_submit(v);
+
+    for (int i = 0; i < VIOMMU_BATCH; i++) {
+        g_assert_cmpint(viommu_status(v, i), ==, VIRTIO_IOMMU_S_OK);
+    }
+    return time;
+}
+
+int64_t viommu_map_batch(VIOMMU *v, uint32_t domain, uint64_t iova,
+                         uint64_t addr)
+{
+    for (uint64_t i = 0; i < VIOMMU_BATCH; i++) {
+        viommu_queue_map(v, domain, iova + i * VIOMMU_PAGE,
+                         addr + i * VIOMMU_PAGE, VIOMMU_PAGE,
+                         VIOMMU_READ | VIOMMU_WRITE);
+    }
+    return viommu_submit_batch(v);
+}
+
+int64_t viommu_unmap_batch(VIOMMU *v, uint32_t domain, uint64_t iova)
+{
+    for (uint64_t i = 0; i < VIOMMU_BATCH; i++) {
+        viommu_queue_unmap(v, domain, iova + i * VIOMMU_PAGE, VIOMMU_PAGE);
+    }
+    return viommu_submit_batch(v);
+}

@@ -75,4 +75,14 @@ uint8_t viommu_map(VIOMMU *v, uint32_t domain, uint64_t iova, uint64_t addr,
                    uint64_t size, uint32_t flags);
 uint8_t viommu_unmap(VIOMMU *v, uint32_t domain, uint64_t iova, uint64_t size);
 
+/**
+ * viommu_map_batch, viommu_unmap_batch: VIOMMU_BATCH pages, adjacent and each
+ * by a request of its own; all must succeed
+ *
+ * Returns the time, as viommu_submit() does.
+ */
+int64_t viommu_map_batch(VIOMMU *v, uint32_t domain, uint64_t iova,
+                         uint64_t addr);
+int64_t viommu_unmap_batch(VIOMMU *v, uint32_t domain, uint64_t iova);
+
 #endif /* TESTS_VFIO_VIOMMU_H */
