@@ -387,6 +387,9 @@ static char *act_with(Sweep *sweep, const Point *point, bool *refused)
     g_assert_cmpuint(vfio_fault_disarm(), >=, point->n);
     said = vfio_stage_said(s);
     *refused = reason != NULL;
+    if (reason) {   /* ... and undoing what was done went without a word */
+        g_assert_cmpstr(said, ==, "");
+    }
     return g_strconcat(reason ?: "", said, NULL);
 }
 
