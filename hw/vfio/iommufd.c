@@ -216,7 +216,8 @@ static void vfio_iommufd_explain_enomem(VFIOContainer *base, hwaddr iova,
 
     error_prepend(errp, "the guest's %"PRIu64" MiB have to be locked, and "
                   "RLIMIT_MEMLOCK is %"PRIu64" MiB: ",
-                  (uint64_t)DIV_ROUND_UP(ram, MiB), (uint64_t)limit.rlim_cur / MiB);
+                  (uint64_t)DIV_ROUND_UP(ram, MiB),
+                  (uint64_t)limit.rlim_cur / MiB);
     error_append_hint(errp, "Raise the limit: ulimit -l, LimitMEMLOCK= in a "
                       "systemd unit, <hard_limit> in a libvirt\ndomain; "
                       "prlimit --memlock --pid %d for this QEMU.\n"
