@@ -33,6 +33,14 @@ void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section)
     qemu_system_vmstop_request(RUN_STATE_IO_ERROR);
 }
 
+static bool vfio_missing_begins_in(const VFIOMissingSection *entry,
+                                   const Range *range)
+{
+    hwaddr offset = entry->section.offset_within_address_space;
+
+    return range_contains(range, REAL_HOST_PAGE_ALIGN(offset));
+}
+
 void vfio_missing_remove(VFIOMissing *missing, hwaddr iova, ram_addr_t size)
 {
     VFIOMissingSection *entry, *next;
@@ -40,9 +48,7 @@ void vfio_missing_remove(VFIOMissing *missing, hwaddr iova, ram_addr_t size)
 
     range_set_bounds(&range, iova, iova + size - 1);
     QLIST_FOREACH_SAFE(entry, &missing->sections, next, next) {
-        hwaddr offset = entry->section.offset_within_address_space;
-
-        if (range_contains(&range, REAL_HOST_PAGE_ALIGN(offset))) {
+        if (vfio_missing_begins_in(entry, &range)) {
             vfio_missing_free(entry);
         }
     }
@@ -50,11 +56,11 @@ void vfio_missing_remove(VFIOMissing *missing, hwaddr iova, ram_addr_t size)
 
 static void vfio_missing_retry(VFIOMissing *missing)
 {
-    QLIST_HEAD(, VFIOMissingSection) before = QLIST_HEAD_INITIALIZER(before);
-    VFIOMissingSection *entry, *next;
+    struct VFIOMissingSections before = QLIST_HEAD_INITIALIZER(before);
+    VFIOMissingSection *entry;
 
     QLIST_SWAP(&before, &missing->sections, next);
-    QLIST_FOREACH_SAFE(entry, &before, next, next) {
+    while ((entry = QLIST_FIRST(&before))) {
         /* The first region_add() took a reference and kept it, as this will. */
         memory_region_unref(entry->section.mr);
         missing->listener->region_add(missing->listener, &entry->section);
@@ -94,10 +100,8 @@ void vfio_missing_init(VFIOMissing *missing, MemoryListener *listener)
 
 void vfio_missing_destroy(VFIOMissing *missing)
 {
-    VFIOMissingSection *entry, *next;
-
     qemu_del_vm_change_state_handler(missing->vm_state);
-    QLIST_FOREACH_SAFE(entry, &missing->sections, next, next) {
-        vfio_missing_free(entry);
+    while (!QLIST_EMPTY(&missing->sections)) {
+        vfio_missing_free(QLIST_FIRST(&missing->sections));
     }
 }

@@ -16,13 +16,14 @@
 #include "qemu/queue.h"
 #include "sysemu/runstate.h"
 
+typedef struct VFIOMissing VFIOMissing;
 typedef struct VFIOMissingSection VFIOMissingSection;
 
-typedef struct VFIOMissing {
+struct VFIOMissing {
     MemoryListener *listener;
     VMChangeStateEntry *vm_state;
-    QLIST_HEAD(, VFIOMissingSection) sections;
-} VFIOMissing;
+    QLIST_HEAD(VFIOMissingSections, VFIOMissingSection) sections;
+};
 
 /**
  * vfio_missing_init: nothing is missing

@@ -481,7 +481,7 @@ static char *detach_device(VFIOWalker *w)
     if (status == VIRTIO_IOMMU_S_OK) {
         g->domain = 0;
     }
-    return g_strdup_printf("detach from domain %u: status %u", DOMAIN, status);
+    return g_strdup_printf("detach from domain %d: status %u", DOMAIN, status);
 }
 
 static void attach_both(Guest *g)
