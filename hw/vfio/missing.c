@@ -56,7 +56,7 @@ void vfio_missing_remove(VFIOMissing *missing, hwaddr iova, ram_addr_t size)
 
 static void vfio_missing_retry(VFIOMissing *missing)
 {
-    struct VFIOMissingSections before = QLIST_HEAD_INITIALIZER(before);
+    VFIOMissingSections before = QLIST_HEAD_INITIALIZER(before);
     VFIOMissingSection *entry;
 
     QLIST_SWAP(&before, &missing->sections, next);

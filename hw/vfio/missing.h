@@ -18,11 +18,13 @@
 
 typedef struct VFIOMissing VFIOMissing;
 typedef struct VFIOMissingSection VFIOMissingSection;
+typedef QLIST_HEAD(VFIOMissingSections, VFIOMissingSection)
+    VFIOMissingSections;
 
 struct VFIOMissing {
     MemoryListener *listener;
     VMChangeStateEntry *vm_state;
-    QLIST_HEAD(VFIOMissingSections, VFIOMissingSection) sections;
+    VFIOMissingSections sections;
 };
 
 /**
