@@ -192,6 +192,12 @@ static int hot_reset_set(VFIOPCIDevice *vdev, bool single,
     return ret;
 }
 
+/* On the root bus there is no slot or bus to reset, and for an mdev neither. */
+static bool hot_reset_is_absent(int ret)
+{
+    return ret == -ENODEV || ret == -ENOTTY;
+}
+
 int vfio_pci_hot_reset_cdev(VFIOPCIDevice *vdev, bool single)
 {
     struct vfio_pci_hot_reset_info *info;
@@ -214,7 +220,7 @@ int vfio_pci_hot_reset_cdev(VFIOPCIDevice *vdev, bool single)
             ret = hot_reset_set(vdev, single, info);
         }
         g_free(info);
-    } else if (ret != -ENODEV) {
+    } else if (!hot_reset_is_absent(ret)) {
         error_report("vfio: Cannot reset device %s with its slot or bus, the "
                      "kernel does not say what else is there: %s",
                      vdev->vbasedev.name, strerror(-ret));
