@@ -4,8 +4,8 @@
  *
  * A section that could not be mapped while the VM runs stops the VM.  It is
  * kept here until it is mapped, tried again whenever the VM is about to run,
- * or until it leaves the address space.  While one is missing, no processor
- * of the guest runs.
+ * or until it leaves the address space.  Once the VM has stopped for one, no
+ * processor of the guest runs while it is missing.
  *
  * Everything is called with the big lock held.
  */
