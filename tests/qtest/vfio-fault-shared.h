@@ -18,6 +18,7 @@
 typedef struct VFIOFaultCall {
     char name[52];      /* "open /dev/iommu", or "ioctl" */
     uint32_t request;   /* of an ioctl */
+    int32_t result;     /* the errno that it ended with, or 0 */
     uint64_t site;      /* where in its program or library it was made */
 } VFIOFaultCall;
 
@@ -25,6 +26,8 @@ typedef struct VFIOFaultShared {
     uint32_t watching;  /* calls are counted only while this is set */
     uint32_t fail_at;   /* the call that fails, counted from 1; 0: none */
     int32_t error;      /* an errno */
+    uint32_t step;      /* of the kernel's, which fails instead; 0: none */
+    uint32_t reached;   /* whether the call came to that step */
     uint32_t count;
     VFIOFaultCall calls[VFIO_FAULT_CALLS];
 } VFIOFaultShared;

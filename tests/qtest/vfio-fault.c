@@ -10,6 +10,7 @@
 #include "hw/vfio/vfio-abi.h"
 #include "qemu/atomic.h"
 #include "vfio-fault.h"
+#include "vfio-rig.h"
 
 #define LIBRARY "/rig/tests/libfault.so"
 
@@ -57,12 +58,55 @@ void vfio_fault_init(void)
     g_setenv("LD_PRELOAD", LIBRARY, true);
 }
 
-void vfio_fault_arm(uint32_t n, int error)
+/*
+ * By default only an allocation fails that cannot wait, or one of several
+ * pages.  The pages of user space are still spared.
+ */
+void vfio_fault_init_steps(void)
+{
+    static const struct {
+        const char *file;
+        const char *value;
+    } settings[] = {
+        { "failslab/ignore-gfp-wait", "N" },
+        { "failslab/verbose", "0" },
+        { "fail_page_alloc/ignore-gfp-wait", "N" },
+        { "fail_page_alloc/min-order", "0" },
+        { "fail_page_alloc/verbose", "0" },
+        { "fail_iommufd/verbose", "0" },
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(settings); i++) {
+        g_autofree char *path = g_build_filename("/sys/kernel/debug",
+                                                 settings[i].file, NULL);
+
+        vfio_rig_write(path, settings[i].value);
+    }
+}
+
+static void arm(uint32_t n, int error, uint32_t step)
 {
     shared->count = 0;
     shared->fail_at = n;
     shared->error = error;
+    shared->step = step;
+    shared->reached = false;
     qatomic_mb_set(&shared->watching, 1);
+}
+
+void vfio_fault_arm(uint32_t n, int error)
+{
+    arm(n, error, 0);
+}
+
+void vfio_fault_arm_step(uint32_t n, uint32_t step)
+{
+    arm(n, 0, step);
+}
+
+bool vfio_fault_reached(void)
+{
+    return shared->reached;
 }
 
 uint32_t vfio_fault_disarm(void)

@@ -13,11 +13,26 @@
 /* QEMUs that are started from now on can be made to fail. */
 void vfio_fault_init(void);
 
+/* So can what the kernel does for them, if it has FAULT_INJECTION. */
+void vfio_fault_init_steps(void);
+
 /**
  * vfio_fault_arm: count QEMU's calls from now on, and let the @n-th, counted
  * from 1, fail with errno @error; none for 0
  */
 void vfio_fault_arm(uint32_t n, int error);
+
+/**
+ * vfio_fault_arm_step: the same, but the call is made, and in it the @step-th
+ * step that can fail, counted from 1, does
+ *
+ * These are the kernel's allocations, and what iommufd has marked for its own
+ * tests.
+ */
+void vfio_fault_arm_step(uint32_t n, uint32_t step);
+
+/* Whether that call came to that step */
+bool vfio_fault_reached(void);
 
 /* Let all calls be again; returns how many there were since. */
 uint32_t vfio_fault_disarm(void);

@@ -10,7 +10,7 @@
  *   VFIO_TEST_<NAME>    PCI address of the device called NAME, such as EDU0
  *   VFIO_TEST_KERNEL    plain; nocdev: without VFIO_DEVICE_CDEV; nogroup:
  *                       without VFIO_GROUP; noremap: without interrupt
- *                       remapping
+ *                       remapping; faults: with FAULT_INJECTION
  *
  * Where VFIO_TEST_MODE is not set there is no rig, and the tests skip.
  */

@@ -6,7 +6,8 @@
  * VFIO's character devices, of KVM's vfio device and of the devices' files in
  * sysfs, and with these its eventfds and small threads. Where the file that
  * VFIO_FAULT_FILE names says so, a call fails with an errno and is not made.
- * All others reach the kernel.
+ * All others reach the kernel. Or that call is made, and it is the kernel that
+ * fails in it, at a step that it is told by /proc/thread-self/fail-nth.
  *
  * A close is made in any case: on Linux the descriptor is gone even where it
  * returns an error.
@@ -41,6 +42,13 @@
 #define SMALL_STACK (1024 * 1024)
 
 static VFIOFaultShared *shared;
+
+/* This thread's next call, if it is counted */
+static __thread VFIOFaultCall *current;
+
+/* ... and the file to say the step with, if it is what the kernel fails in */
+static __thread bool chosen;
+static __thread int fail_nth;
 
 /* By system calls: what is wrapped here is not for the library itself. */
 static void __attribute__((constructor)) find_shared(void)
@@ -87,9 +95,72 @@ static int fault(const char *function, const char *object,
                  *object ? " " : "", object);
         call->request = request;
         call->site = site_offset(site);
+        call->result = 0;
+        current = call;
     }
-    return n + 1 == shared->fail_at ? shared->error : 0;
+    chosen = n + 1 == shared->fail_at && shared->step;
+    if (n + 1 == shared->fail_at && shared->error) {
+        current = NULL;
+        return shared->error;
+    }
+    return 0;
 }
+
+/* The file is open before, since opening it has steps of its own. */
+static void begin_step(void)
+{
+    char text[16];
+
+    fail_nth = syscall(SYS_openat, AT_FDCWD, "/proc/thread-self/fail-nth",
+                       O_RDWR | O_CLOEXEC);
+    syscall(SYS_pwrite64, fail_nth, text,
+            snprintf(text, sizeof(text), "%u", shared->step), 0);
+}
+
+/* The kernel has counted down to 0 if it came to the step. */
+static void end_step(void)
+{
+    char left[16] = "";
+
+    syscall(SYS_pread64, fail_nth, left, sizeof(left) - 1, 0);
+    shared->reached = strcmp(left, "0\n") == 0;
+    syscall(SYS_pwrite64, fail_nth, "0", 1, 0);
+    syscall(SYS_close, fail_nth);
+}
+
+static int begin(void)
+{
+    int saved_errno = errno;
+
+    if (chosen) {
+        begin_step();
+    }
+    errno = 0;
+    return saved_errno;
+}
+
+static void end(int saved_errno)
+{
+    int error = errno;
+
+    if (chosen) {
+        chosen = false;
+        end_step();
+    }
+    if (current) {
+        current->result = error;
+        current = NULL;
+    }
+    errno = error ?: saved_errno;
+}
+
+#define MAKE(call)                  \
+    ({                              \
+        int errno_ = begin();       \
+        __auto_type ret_ = (call);  \
+        end(errno_);                \
+        ret_;                       \
+    })
 
 static bool starts_with(const char *text, const char *prefix)
 {
@@ -157,7 +228,7 @@ int open64(const char *path, int flags, ...)
     mode = va_arg(ap, mode_t);
     va_end(ap);
     FAIL_IF(path_fault("open", path, SITE), -1);
-    return syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+    return MAKE(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
 }
 
 int open(const char *path, int flags, ...) __attribute__((alias("open64")));
@@ -165,7 +236,7 @@ int open(const char *path, int flags, ...) __attribute__((alias("open64")));
 int close(int fd)
 {
     int error = fd_fault("close", fd, SITE);
-    int ret = syscall(SYS_close, fd);
+    int ret = MAKE(syscall(SYS_close, fd));
 
     FAIL_IF(error, -1);
     return ret;
@@ -174,50 +245,50 @@ int close(int fd)
 int fstat64(int fd, struct stat64 *st)
 {
     FAIL_IF(fd_fault("fstat", fd, SITE), -1);
-    return NEXT(fstat64)(fd, st);
+    return MAKE(NEXT(fstat64)(fd, st));
 }
 
 int stat64(const char *path, struct stat64 *st)
 {
     FAIL_IF(path_fault("stat", path, SITE), -1);
-    return NEXT(stat64)(path, st);
+    return MAKE(NEXT(stat64)(path, st));
 }
 
 /* On x86-64 the two structs are one. */
 int fstat(int fd, struct stat *st)
 {
     FAIL_IF(fd_fault("fstat", fd, SITE), -1);
-    return NEXT(fstat)(fd, st);
+    return MAKE(NEXT(fstat)(fd, st));
 }
 
 int stat(const char *path, struct stat *st)
 {
     FAIL_IF(path_fault("stat", path, SITE), -1);
-    return NEXT(stat)(path, st);
+    return MAKE(NEXT(stat)(path, st));
 }
 
 ssize_t readlink(const char *path, char *target, size_t size)
 {
     FAIL_IF(path_fault("readlink", path, SITE), -1);
-    return syscall(SYS_readlink, path, target, size);
+    return MAKE(syscall(SYS_readlink, path, target, size));
 }
 
 char *realpath(const char *path, char *resolved)
 {
     FAIL_IF(path_fault("realpath", path, SITE), NULL);
-    return NEXT(realpath)(path, resolved);
+    return MAKE(NEXT(realpath)(path, resolved));
 }
 
 DIR *opendir(const char *path)
 {
     FAIL_IF(path_fault("opendir", path, SITE), NULL);
-    return NEXT(opendir)(path);
+    return MAKE(NEXT(opendir)(path));
 }
 
 void *mmap64(void *addr, size_t size, int prot, int flags, int fd, off64_t off)
 {
     FAIL_IF(fd < 0 ? 0 : fd_fault("mmap", fd, SITE), MAP_FAILED);
-    return (void *)syscall(SYS_mmap, addr, size, prot, flags, fd, off);
+    return (void *)MAKE(syscall(SYS_mmap, addr, size, prot, flags, fd, off));
 }
 
 void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t off)
@@ -253,7 +324,7 @@ int ioctl(int fd, unsigned long request, ...)
 
     FAIL_IF(is_for_devices(request, arg) ? fault("ioctl", "", request, SITE)
                                          : 0, -1);
-    return syscall(SYS_ioctl, fd, request, arg);
+    return MAKE(syscall(SYS_ioctl, fd, request, arg));
 }
 
 /* What else a device needs. QEMU's own eventfds come before the device. */
@@ -263,7 +334,7 @@ int eventfd(unsigned count, int flags)
     bool begun = shared && shared->count > 0;
 
     FAIL_IF(begun ? fault("eventfd", "", 0, SITE) : 0, -1);
-    return syscall(SYS_eventfd2, count, flags);
+    return MAKE(syscall(SYS_eventfd2, count, flags));
 }
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
@@ -278,5 +349,5 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
     if (stack < SMALL_STACK) {
         error = fault("pthread_create", "", 0, SITE);
     }
-    return error ?: NEXT(pthread_create)(thread, attr, start, opaque);
+    return error ?: MAKE(NEXT(pthread_create)(thread, attr, start, opaque));
 }
