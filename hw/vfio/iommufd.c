@@ -39,6 +39,7 @@ typedef struct VFIOIOMMUFDContainer {
     uint32_t ioas_id;
     unsigned pinning;   /* devices with page tables; mdevs have none */
     bool leaving;   /* the last device has detached: nothing is mapped */
+    bool leftovers; /* an unmap failed: something may be mapped still */
     bool no_bars;   /* not all BARs are mapped, and no more will be */
     bool no_bars_said;
     Range failed;   /* what could not be mapped when a map failed last */
@@ -62,15 +63,27 @@ static uint64_t vfio_iommufd_page_size(void *vaddr)
     return block ? qemu_ram_pagesize(block) : qemu_real_host_page_size();
 }
 
+/*
+ * What an unmap that failed has left there gives way, since the guest has
+ * something else there now.  Without one, EEXIST is an error as any other.
+ */
 static int vfio_iommufd_map(VFIOIOMMUFDContainer *container, hwaddr iova,
                             ram_addr_t size, void *vaddr, bool readonly)
 {
     uint64_t page_size = size < IOMMUFD_PARALLEL_MIN
                          ? 0 : vfio_iommufd_page_size(vaddr);
+    int ret = iommufd_backend_map_dma(container->be, container->ioas_id, iova,
+                                      size, vaddr, readonly, page_size,
+                                      &container->failed);
 
-    return iommufd_backend_map_dma(container->be, container->ioas_id, iova,
-                                   size, vaddr, readonly, page_size,
-                                   &container->failed);
+    if (ret == -EEXIST && container->leftovers &&
+        !iommufd_backend_unmap_dma(container->be, container->ioas_id, iova,
+                                   size, false)) {
+        ret = iommufd_backend_map_dma(container->be, container->ioas_id, iova,
+                                      size, vaddr, readonly, page_size,
+                                      &container->failed);
+    }
+    return ret;
 }
 
 static void vfio_iommufd_say_no_bars(VFIOIOMMUFDContainer *container)
@@ -166,6 +179,7 @@ static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
     ret = iommufd_backend_unmap_dma(container->be, container->ioas_id, iova,
                                     size, iotlb);
     if (ret) {
+        container->leftovers = true;
         error_report("iommufd object '%s': cannot unmap IOVA 0x%"HWADDR_PRIx
                      " to 0x%"HWADDR_PRIx", devices still reach memory there: "
                      "%s", iommufd_backend_id(container->be), iova,
