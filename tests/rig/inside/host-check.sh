@@ -1,0 +1,307 @@
+#!/bin/busybox sh
+# shellcheck shell=dash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What qemu-iommufd-host-check says of this host, and of devices in several states.
+# Its advice is followed, and has to help.
+#
+#     VFIO_TEST_KERNEL=plain|nocdev|nogroup|noremap|noiommu host-check.sh
+
+. /rig/lib.sh
+. /rig/tap.sh
+
+CHECK=/rig/tests/qemu-iommufd-host-check
+RESULTS=/tmp/results
+nvme=$VFIO_TEST_NVME0
+
+# look [ARGUMENT...]: leaves the status of a check and its results, a line for each:
+# result, title, what was found, advice. jq takes nothing but JSON.
+look()
+{
+    status=0
+    $CHECK --json "$@" >/tmp/json || status=$?
+    jq -r '.[] | [.result, .check, .detail, .advice] | @tsv' /tmp/json >$RESULTS
+}
+
+# holds COMMAND...: whether it succeeds; if not, the results are shown.
+holds()
+{
+    "$@" || { show $RESULTS; return 1; }
+}
+
+# says RESULT TITLE [TEXT]: whether the last look had RESULT for the one check whose
+# title has TITLE in it, and TEXT in what it found or advises.
+says()
+{
+    # shellcheck disable=SC2016 # the program is awk's
+    holds env result="$1" title="$2" text="${3:-}" awk -F '\t' '
+        BEGIN { text = ENVIRON["text"] }
+        index($2, ENVIRON["title"]) {
+            count++
+            good = $1 == ENVIRON["result"] && (text == "" || index($3 FS $4, text))
+        }
+        END { exit !(count == 1 && good) }' $RESULTS
+}
+
+# others COUNT: whether all but so many passed.
+others()
+{
+    # shellcheck disable=SC2016 # the program is awk's
+    holds awk -v count="$1" '
+        $1 != "PASS" { others++ }
+        END { exit !(NR > 7 && others + 0 == count) }' $RESULTS
+}
+
+# all_pass: whether nothing was found, and the status says so.
+all_pass()
+{
+    others 0 && [ "$status" = 0 ]
+}
+
+# follow TITLE: does what the last look advises there; commands are set in.
+follow()
+{
+    awk -F '\t' -v title="$1" 'index($2, title) { print $4 }' $RESULTS |
+        sed -e 's/\\n/\n/g' | sed -n 's/^    //p' >/tmp/advice
+    [ -s /tmp/advice ] && sh /tmp/advice 2>&1 | sed 's/^/# /'
+}
+
+# as_text_too [ARGUMENT...]: whether the text has the same results as the last look,
+# in lines like virt-host-validate's.
+as_text_too()
+{
+    $CHECK "$@" | sed -n 's/^  QEMU: Checking \(.*[^ ]\)  *: \([A-Z]*\).*/\2 \1/p' >/tmp/text
+    awk -F '\t' '{ print $1, $2 }' $RESULTS >/tmp/results-alone
+    [ -s /tmp/text ] && cmp /tmp/text /tmp/results-alone
+}
+
+# refuses ARGUMENT...: whether that is a wrong command line.
+refuses()
+{
+    status=0
+    words=$($CHECK "$@" 2>&1) || status=$?
+    [ $status = 2 ] && echo "$words" | grep -q 'error: .*' ||
+        { echo "# $status: $words"; return 1; }
+}
+
+# pretend FILE [TEXT]: puts TEXT in the place of a file of the kernel's.
+pretend()
+{
+    echo "$2" >"/tmp/pretended-${1##*/}"
+    mount --bind "/tmp/pretended-${1##*/}" "$1"
+}
+
+# add_user: an ordinary one, whose limit on locked memory is 64 MiB.
+add_user()
+{
+    sed '$a\user:x:1000:1000::/tmp:/bin/sh' /etc/passwd >/tmp/passwd
+    sed '$a\user:x:1000:' /etc/group >/tmp/group
+    mount --bind /tmp/passwd /etc/passwd
+    mount --bind /tmp/group /etc/group
+    ulimit -l 65536
+}
+
+# has_device PID: whether the process has a group's node open, or a device's
+has_device()
+{
+    for fd in "/proc/$1/fd"/*; do
+        case $(readlink "$fd") in
+        /dev/vfio/[0-9d]*) return 0 ;;
+        esac
+    done
+    return 1
+}
+
+# start_qemu OPTION...: a QEMU that has a device, and waits.
+start_qemu()
+{
+    qemu-system-x86_64 -machine q35 -accel qtest -m 64 -nodefaults -display none \
+        "$@" >&2 &
+    qemu=$!
+    n=0
+    until has_device $qemu || [ $n -gt 100 ]; do
+        usleep 100000
+        n=$((n + 1))
+    done
+}
+
+stop_qemu()
+{
+    kill "$qemu"
+    wait "$qemu"
+}
+
+# to_serial ADDRESS: gives an edu to the driver of serial cards, which asks nothing
+# of a device that it is told to be one.
+to_serial()
+{
+    echo "$1" >"/sys/bus/pci/devices/$1/driver/unbind"
+    echo serial >"/sys/bus/pci/devices/$1/driver_override"
+    echo 1234 11e8 ffffffff ffffffff 0 0 1 >/sys/bus/pci/drivers/serial/new_id
+    [ "$(driver_of "$1")" = serial ] || echo "$1" >/sys/bus/pci/drivers/serial/bind
+}
+
+good_host()
+{
+    look
+    check "the host is as it has to be" all_pass
+    look "$nvme"
+    check "... and a device on vfio-pci" all_pass
+    check "the text says the same" as_text_too "$nvme"
+    look "${nvme#0000:}"
+    check "... and for a short address" all_pass
+}
+
+drivers()
+{
+    look "$VFIO_TEST_NET0"
+    check "a device on the host's driver is told" says FAIL "its driver" e1000e
+    check "the text says the same, and how to change it" as_text_too "$VFIO_TEST_NET0"
+    follow "its driver"
+    look "$VFIO_TEST_NET0"
+    check "... which helps" all_pass
+
+    to_serial "$VFIO_TEST_PAIR1"
+    look "$VFIO_TEST_PAIR0"
+    check "another device of the group, on a driver of the host's, is told" \
+        says FAIL "other devices of its group" "$VFIO_TEST_PAIR1 serial"
+    follow "other devices of its group"
+    look "$VFIO_TEST_PAIR0"
+    check "... and how to change it" all_pass
+    check "... which is right: vfio-pci has it" [ "$(driver_of "$VFIO_TEST_PAIR1")" = vfio-pci ]
+
+    look 00:10.0
+    check "a bridge is told" says FAIL "for device" bridge
+    look 00:1f.7
+    check "a device that is not there is told" says FAIL "for device" "no such device"
+}
+
+in_use()
+{
+    start_qemu -device "vfio-pci,host=$nvme"
+    look "$nvme"
+    check "a QEMU that has the group is told" says FAIL "processes that use it" "qemu-system-x86 ($qemu)"
+    stop_qemu
+    start_qemu -object iommufd,id=i -device "vfio-pci,host=$nvme,iommufd=i"
+    look "$nvme"
+    check "... and one that has the device" says FAIL "processes that use it" "qemu-system-x86 ($qemu)"
+    stop_qemu
+    look "$nvme"
+    check "... and that neither has it any more" all_pass
+
+    # a process's name may be anything
+    sh -c 'printf "\"\\\\\n\033[1m\351" >/proc/$$/comm; sleep 100; :' \
+        7<>"/dev/vfio/devices/$(cdev_of "$nvme")" &
+    sleep 1
+    look "$nvme"
+    check "a process with a strange name is told" says FAIL "processes that use it" "\"\\\\??[1m? ($!)"
+    kill $!
+}
+
+permission()
+{
+    node=/dev/vfio/devices/$(cdev_of "$nvme")
+    add_user
+    chmod 600 /dev/iommu "$node"
+    look --user user --memory 4G "$nvme"
+    check "a user who may not open /dev/iommu is told" says FAIL "access to /dev/iommu" "user may not"
+    check "... nor the device" says FAIL "its character device" "root:root's with mode 600"
+    check "... and who may lock too little" says FAIL "locked memory" "64 MiB, and this guest needs 4160 MiB"
+    check "the text says the same" as_text_too --user user --memory 4G "$nvme"
+    look --user user
+    check "without a size the limit is told" says WARN "locked memory" "64 MiB; "
+    chown :user /dev/iommu "$node"
+    chmod 660 /dev/iommu "$node"
+    look --user user "$nvme"
+    check "with access and an unknown size nothing fails" [ $status = 0 ]
+    ulimit -l $((4160 * 1024))
+    look --user user --memory 4096 "$nvme"
+    check "with a limit that suffices all passes" all_pass
+    look --user user --memory 4097 "$nvme"
+    check "... and with one that nearly does it does not" says FAIL "locked memory" "needs 4161 MiB"
+}
+
+kernels()
+{
+    pretend /proc/sys/kernel/osrelease 6.1.0-48-amd64
+    pretend /proc/config.gz
+    look
+    check "options that cannot be read are told" says WARN "option CONFIG_IOMMUFD" "can be read"
+    check "an old kernel is told" says FAIL "a kernel with iommufd" 6.1.0-48-amd64
+    mount -t tmpfs boot /boot
+    echo '# CONFIG_IOMMUFD is not set' >/boot/config-6.1.0-48-amd64
+    look
+    check "an option that is off is told, and where" says FAIL "option CONFIG_IOMMUFD" /boot/config-6.1.0-48-amd64
+    pretend /proc/version "Linux version 6.1.0-48-amd64 (debian-kernel@lists.debian.org)"
+    look
+    check "a kernel of Debian's is told" says FAIL "option CONFIG_IOMMUFD" "switched off by Debian"
+    check "... with the choices there are" says FAIL "option CONFIG_IOMMUFD" linux-source-6.12
+    echo 'CONFIG_VFIO_DEVICE_CDEV=y' >>/boot/config-6.1.0-48-amd64
+    look
+    check "an old kernel that has it is told" says WARN "a kernel with iommufd"
+    umount /proc/config.gz
+}
+
+command_line()
+{
+    check "a wrong option is refused" refuses --frobnicate
+    check "... a wrong address" refuses 1:2.3.4
+    check "... two of them" refuses "$nvme" "$nvme"
+    check "... a size that is none" refuses --memory 4GB
+    check "... one that is missing" refuses --memory
+    check "... a user who is not there" refuses --user nobody-of-that-name
+    check "help is given" eval "$CHECK --help | grep -q -- '--memory SIZE'"
+}
+
+plan_and_do()
+{
+    plan "$1"
+    shift
+    for scene; do
+        $scene
+    done
+    finish
+}
+
+no_cdev()
+{
+    look "$nvme"
+    check "a kernel without the option is told" says FAIL "option CONFIG_VFIO_DEVICE_CDEV" /proc/config.gz
+    check "... and the device that has no node" says FAIL "its character device" CONFIG_VFIO_DEVICE_CDEV
+    check "... and nothing else" others 2
+}
+
+no_remapping()
+{
+    look "$nvme"
+    check "that there is no interrupt remapping is told" says FAIL "interrupt remapping" "there is none"
+    follow "interrupt remapping"
+    look "$nvme"
+    check "... and that the host goes without" says WARN "interrupt remapping" "told to go without"
+    check "... which is no failure" [ $status = 0 ]
+}
+
+no_iommu()
+{
+    look "$nvme"
+    check "an IOMMU that is switched off is told" says FAIL "an IOMMU" "Remove intel_iommu=off"
+    check "... and a device that is in no group" says FAIL "its IOMMU group"
+    pretend /proc/cmdline
+    look
+    check "an IOMMU that is not used is told" says FAIL "an IOMMU" "Add intel_iommu=on"
+    mount -t tmpfs tables /sys/firmware/acpi/tables
+    : >/sys/firmware/acpi/tables/IVRS
+    look
+    check "... and one of AMD's" says FAIL "an IOMMU" "-g AMD-Vi"
+    rm /sys/firmware/acpi/tables/IVRS
+    look
+    check "... and a machine without one" says FAIL "an IOMMU" "the firmware tells of none"
+}
+
+case $VFIO_TEST_KERNEL in
+plain)   plan_and_do 37 good_host drivers in_use permission kernels command_line ;;
+nocdev)  plan_and_do 3 no_cdev ;;
+nogroup) plan_and_do 4 good_host ;;
+noremap) plan_and_do 3 no_remapping ;;
+noiommu) plan_and_do 5 no_iommu ;;
+esac
