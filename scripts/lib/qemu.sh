@@ -12,25 +12,29 @@
 QEMU_OPTIONS=$TOP/build/options
 QEMU_FIRMWARE='/usr/share/qemu /usr/share/seabios /usr/lib/ipxe/qemu'
 
-# What QEMU is configured with, before the options that the user gave. Lean:
-# what KVM, TCG, a network for the guest and libvirt's sandbox need. Debian's
-# source comes without submodules and without firmware; the firmware's places
-# are those of Debian's packages. A tree with a .git would have warnings fatal and one
-# without would not, hence --enable-werror for both.
+# What any QEMU here is configured with. Debian's source comes without
+# submodules and without firmware; the firmware's places are those of Debian's
+# packages.
 QEMU_DEFAULTS=(
     --target-list=x86_64-softmmu
-    --without-default-features
-    --enable-kvm
-    --enable-tcg
-    --enable-seccomp
-    --enable-slirp
-    --enable-werror
     --disable-docs
     --disable-tools
     --with-git-submodules=ignore
     --disable-install-blobs
     "--firmwarepath=${QEMU_FIRMWARE// /:}"
     "--cc=ccache gcc"
+)
+
+# ... and a lean one: what KVM, TCG, a network for the guest and libvirt's
+# sandbox need. A tree with a .git would have warnings fatal and one without
+# would not, hence --enable-werror for both.
+QEMU_LEAN=(
+    --without-default-features
+    --enable-kvm
+    --enable-tcg
+    --enable-seccomp
+    --enable-slirp
+    --enable-werror
 )
 
 # qemu_environment: what every configuration and compilation is run with. The
@@ -49,11 +53,20 @@ qemu_environment()
     export CCACHE_DIR CCACHE_BASEDIR CCACHE_NOHASHDIR CCACHE_MAXSIZE
 }
 
-# qemu_options: prints the user's options, one a line, as ./configure took
-# them.
+# qemu_options: prints what QEMU's configure is run with, one option a line.
+# Where those that ./configure took begin with --like-debian, which is this
+# project's own, they have all that Debian has (debian.sh), and nothing is lean.
 qemu_options()
 {
-    [ ! -e "$QEMU_OPTIONS" ] || cat "$QEMU_OPTIONS"
+    local options=()
+
+    [ ! -e "$QEMU_OPTIONS" ] || mapfile -t options <"$QEMU_OPTIONS"
+    if [ "${options[0]:-}" = --like-debian ]; then
+        options=("${QEMU_DEFAULTS[@]}" "${options[@]:1}")
+    else
+        options=("${QEMU_LEAN[@]}" "${QEMU_DEFAULTS[@]}" "${options[@]}")
+    fi
+    printf '%s\n' "${options[@]}"
 }
 
 # qemu_key DIR: prints a hash of what QEMU's configure is run with. A change
@@ -61,7 +74,7 @@ qemu_options()
 qemu_key()
 {
     {
-        printf '%s\n' "$1" "${QEMU_DEFAULTS[@]}"
+        printf '%s\n' "$1"
         qemu_options
         cat "$1/source/configure" "$1/source/scripts/meson-buildoptions.sh"
     } | sha256sum
@@ -88,8 +101,7 @@ qemu_configure()
     qemu_environment
     (cd "$dir/qemu" &&
          log_run "$TOP/build/logs/configure-${dir##*/}.log" \
-             ../source/configure "${QEMU_DEFAULTS[@]}" \
-             "--with-pkgversion=$version" "${options[@]}") ||
+             ../source/configure "--with-pkgversion=$version" "${options[@]}") ||
         die "QEMU's configure failed in $dir/qemu" \
             "its log is build/logs/configure-${dir##*/}.log"
     qemu_link_firmware "$dir/qemu/qemu-bundle"
