@@ -208,34 +208,6 @@ static void test_by_name(void)
     vfio_machine_stop(m);
 }
 
-/* To the letter what libvirt 12 puts on a command line */
-static void test_libvirt_json(void)
-{
-    Given given = give("NVME0");
-    QTestState *qts;
-    QDict *reply;
-
-    hide_nodes(&given);
-    qts = qtest_initf(
-        "-machine q35 -nodefaults "
-        "-device '{\"driver\":\"pcie-root-port\",\"port\":16,\"chassis\":1,"
-        "\"id\":\"pci.1\",\"bus\":\"pcie.0\",\"addr\":\"0x2\"}' "
-        "-object '{\"qom-type\":\"iommufd\",\"id\":\"iommufd0\","
-        "\"fd\":\"%d\"}' "
-        "-device '{\"driver\":\"vfio-pci\",\"id\":\"hostdev0\","
-        "\"iommufd\":\"iommufd0\",\"fd\":\"%d\",\"bus\":\"pci.1\","
-        "\"addr\":\"0x0\"}'", given.iommu, given.cdev);
-    show_nodes(&given);
-
-    reply = qtest_qmp(qts, "{ 'execute': 'qom-get', 'arguments': { 'path':"
-                      " '/machine/peripheral/hostdev0',"
-                      " 'property': 'realized' } }");
-    g_assert_true(qdict_get_bool(reply, "return"));
-    qobject_unref(reply);
-    qtest_quit(qts);
-    free_given(&given);
-}
-
 static void test_two_devices(void)
 {
     Given first = give("EDU0");
@@ -615,7 +587,6 @@ int main(int argc, char **argv)
 
     add("given/by-number", test_by_number);
     add("given/by-name", test_by_name);
-    add("given/libvirt-json", test_libvirt_json);
     add("given/two-devices", test_two_devices);
     add("given/to-ordinary-user", test_ordinary_user);
     add("given/without-sysfs", test_without_sysfs);

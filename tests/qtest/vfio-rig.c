@@ -29,7 +29,8 @@ static const char *rig_mode(void)
     const char *mode = g_getenv("VFIO_TEST_MODE");
 
     g_assert(!mode || g_str_equal(mode, "legacy") ||
-             g_str_equal(mode, "iommufd") || g_str_equal(mode, "both"));
+             g_str_equal(mode, "iommufd") || g_str_equal(mode, "both") ||
+             g_str_equal(mode, "fd"));
     return mode;
 }
 
@@ -453,10 +454,10 @@ void vfio_machine_reset(VFIOMachine *m)
     qtest_qmp_eventwait(m->qts, "RESET");
 }
 
-/* What QEMU's descriptors are of, sorted. */
-static GPtrArray *machine_descriptors(VFIOMachine *m)
+/* What a process's descriptors are of, sorted. */
+static GPtrArray *descriptors_of(pid_t pid)
 {
-    g_autofree char *folder = g_strdup_printf("/proc/%d/fd", m->pid);
+    g_autofree char *folder = g_strdup_printf("/proc/%d/fd", pid);
     g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
     GPtrArray *targets = g_ptr_array_new_with_free_func(g_free);
     const char *name;
@@ -500,15 +501,20 @@ void vfio_machine_cont(VFIOMachine *m)
     vfio_machine_check_run_state(m, "running");
 }
 
-int vfio_machine_holds(VFIOMachine *m, const char *path)
+int vfio_rig_holds(pid_t pid, const char *path)
 {
-    g_autoptr(GPtrArray) targets = machine_descriptors(m);
+    g_autoptr(GPtrArray) targets = descriptors_of(pid);
     int count = 0;
 
     for (int i = 0; i < targets->len; i++) {
         count += g_strcmp0(g_ptr_array_index(targets, i), path) == 0;
     }
     return count;
+}
+
+int vfio_machine_holds(VFIOMachine *m, const char *path)
+{
+    return vfio_rig_holds(m->pid, path);
 }
 
 char *vfio_machine_number(VFIOMachine *m, const char *path)
@@ -546,7 +552,7 @@ static void append_children(GString *text, VFIOMachine *m, const char *path)
 
 char *vfio_machine_state(VFIOMachine *m)
 {
-    g_autoptr(GPtrArray) targets = machine_descriptors(m);
+    g_autoptr(GPtrArray) targets = descriptors_of(m->pid);
     GString *text = g_string_new(NULL);
 
     append_children(text, m, "/machine/peripheral");

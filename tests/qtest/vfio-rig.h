@@ -6,7 +6,8 @@
  * devices bound to vfio-pci.  It says so in the environment:
  *
  *   VFIO_TEST_MODE      legacy or iommufd: how QEMU shall use the devices;
- *                       both: in turn, for a program that compares them
+ *                       both: in turn, for a program that compares them;
+ *                       fd: with descriptors, for one that gives them
  *   VFIO_TEST_<NAME>    PCI address of the device called NAME, such as EDU0
  *   VFIO_TEST_KERNEL    plain; nocdev: without VFIO_DEVICE_CDEV; nogroup:
  *                       without VFIO_GROUP; noremap: without interrupt
@@ -110,14 +111,14 @@ void vfio_rig_bind(const char *name, const char *driver);
 void vfio_rig_check_nvme_reads(const char *name);
 
 /**
- * vfio_rig_wait: whether @condition comes true within half a minute
+ * vfio_rig_wait_for: whether @condition comes true within so many @seconds
  *
- * The rig is a machine in software, and may be slow.  It looks often at first,
- * for what takes no time.
+ * It looks often at first, for what takes no time.
  */
-#define vfio_rig_wait(condition)                                        \
+#define vfio_rig_wait_for(seconds, condition)                           \
     ({                                                                  \
-        int64_t end_ = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;    \
+        int64_t end_ = g_get_monotonic_time() +                         \
+                       (seconds) * G_USEC_PER_SEC;                      \
         int pause_ = 250;                                               \
         bool done_;                                                     \
         while (!(done_ = (condition)) &&                                \
@@ -127,6 +128,9 @@ void vfio_rig_check_nvme_reads(const char *name);
         }                                                               \
         done_;                                                          \
     })
+
+/* ... within half a minute: the rig is a machine in software, and slow. */
+#define vfio_rig_wait(condition) vfio_rig_wait_for(30, condition)
 
 /**
  * vfio_rig_be_ordinary: QEMUs that are started from now on run as an ordinary
@@ -208,7 +212,8 @@ void vfio_machine_cont(VFIOMachine *m);
  */
 char *vfio_machine_monitor(VFIOMachine *m, const char *command);
 
-/* How many descriptors QEMU has open on @path */
+/* How many descriptors a process, or QEMU, has open on @path */
+int vfio_rig_holds(pid_t pid, const char *path);
 int vfio_machine_holds(VFIOMachine *m, const char *path);
 
 /* The number of such a descriptor, to be freed; NULL if there is none */
