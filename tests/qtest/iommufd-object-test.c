@@ -9,6 +9,7 @@
 
 #include "qapi/qmp/qdict.h"
 #include "qapi/qmp/qlist.h"
+#include "qapi/qmp/qstring.h"
 #include "vfio-descriptor.h"
 #include "vfio-rig.h"
 
@@ -177,17 +178,37 @@ static void test_refused_device(void)
     qtest_quit(qts);
 }
 
-/* Introspection */
+/* Introspection: what libvirt asks for, answered as by a newer QEMU */
+
+static bool lists_type(QTestState *qts, const char *implements, bool abstract,
+                       const char *name)
+{
+    QDict *reply = qtest_qmp(qts, "{ 'execute': 'qom-list-types', 'arguments':"
+                             " { 'implements': %s, 'abstract': %i } }",
+                             implements, abstract);
+    QDict *found = find_entry(qdict_get_qlist(reply, "return"), "name", name);
+    bool listed = found && !qdict_haskey(found, "abstract");
+
+    qobject_unref(reply);
+    return listed;
+}
 
 static void test_qom_list_types(void)
 {
     QTestState *qts = start("");
-    QDict *reply = qtest_qmp(qts, "{ 'execute': 'qom-list-types', 'arguments':"
-                             " { 'implements': 'user-creatable' } }");
+    QDict *reply = qtest_qmp(qts, "{ 'execute': 'qom-list-types' }");
+    QDict *type = find_entry(qdict_get_qlist(reply, "return"), "name",
+                             "iommufd");
 
-    g_assert_nonnull(find_entry(qdict_get_qlist(reply, "return"), "name",
-                                "iommufd"));
+    g_assert_nonnull(type);
+    g_assert_cmpstr(qdict_get_str(type, "parent"), ==, "object");
     qobject_unref(reply);
+
+    g_assert_true(lists_type(qts, "user-creatable", false, "iommufd"));
+    g_assert_true(lists_type(qts, "user-creatable", true, "iommufd"));
+    g_assert_true(lists_type(qts, "object", false, "iommufd"));
+    g_assert_false(lists_type(qts, "device", true, "iommufd"));
+    g_assert_true(lists_type(qts, "device", false, "vfio-pci"));
     qtest_quit(qts);
 }
 
@@ -200,6 +221,24 @@ static void check_property(QList *properties, const char *name,
     g_assert_cmpstr(qdict_get_str(property, "type"), ==, type);
 }
 
+static void test_qom_list_properties(void)
+{
+    QTestState *qts = start("");
+    QDict *reply = qtest_qmp(qts, "{ 'execute': 'qom-list-properties',"
+                             " 'arguments': { 'typename': 'iommufd' } }");
+    QList *properties = qdict_get_qlist(reply, "return");
+
+    check_property(properties, "type", "string");
+    check_property(properties, "fd", "string");
+    check_property(properties, "memlock-accounting",
+                   "IommufdMemlockAccounting");
+    check_property(properties, "huge-pages", "bool");
+    check_property(properties, "map-threads", "uint32");
+    g_assert_cmpuint(qlist_size(properties), ==, 5);
+    qobject_unref(reply);
+    qtest_quit(qts);
+}
+
 static void test_device_list_properties(void)
 {
     QTestState *qts = start("");
@@ -210,39 +249,117 @@ static void test_device_list_properties(void)
     check_property(properties, "iommufd", "link<iommufd>");
     check_property(properties, "fd", "str");
     check_property(properties, "vf-token", "str");
+    check_property(properties, "host", "str");
+    check_property(properties, "sysfsdev", "str");
     qobject_unref(reply);
     qtest_quit(qts);
 }
 
-static void check_members(QList *members)
+/* The schema's entry of an entry's @key, a type */
+static QDict *type_of(QList *schema, QDict *entry, const char *key)
 {
-    static const char *const names[] = {
-        "fd", "memlock-accounting", "huge-pages",
-    };
+    QDict *type;
 
-    for (int i = 0; i < ARRAY_SIZE(names); i++) {
-        g_assert_nonnull(find_entry(members, "name", names[i]));
-    }
+    g_assert_nonnull(entry);
+    type = find_entry(schema, "name", qdict_get_str(entry, key));
+    g_assert_nonnull(type);
+    return type;
+}
+
+/* @member of object type @type, which may be left out or not */
+static void check_member(QList *schema, QDict *type, const char *name,
+                         bool optional, const char *json_type)
+{
+    QDict *member = find_entry(qdict_get_qlist(type, "members"), "name", name);
+    QDict *value = type_of(schema, member, "type");
+
+    g_assert_cmpint(qdict_haskey(member, "default"), ==, optional);
+    g_assert_cmpstr(qdict_get_try_str(value, "json-type") ?:
+                    qdict_get_str(value, "meta-type"), ==, json_type);
 }
 
 /* object-add's argument -> its variant for iommufd -> that one's members */
+static void check_object_add(QList *schema)
+{
+    QDict *argument = type_of(schema, find_entry(schema, "name", "object-add"),
+                              "arg-type");
+    QDict *qom_type = find_entry(qdict_get_qlist(argument, "members"), "name",
+                                 "qom-type");
+    QDict *values = type_of(schema, qom_type, "type");
+    QDict *variant = find_entry(qdict_get_qlist(argument, "variants"), "case",
+                                "iommufd");
+    QDict *properties = type_of(schema, variant, "type");
+
+    g_assert_cmpstr(qdict_get_str(argument, "tag"), ==, "qom-type");
+    g_assert_nonnull(find_entry(qdict_get_qlist(values, "members"), "name",
+                                "iommufd"));
+    check_member(schema, properties, "fd", true, "string");
+    check_member(schema, properties, "memlock-accounting", true, "enum");
+    check_member(schema, properties, "huge-pages", true, "boolean");
+    check_member(schema, properties, "map-threads", true, "int");
+}
+
+static void check_event(QList *schema)
+{
+    QDict *event = find_entry(schema, "name", "IOMMUFD_MAP_ERROR");
+    QDict *data = type_of(schema, event, "arg-type");
+
+    g_assert_cmpstr(qdict_get_str(event, "meta-type"), ==, "event");
+    check_member(schema, data, "id", false, "string");
+    check_member(schema, data, "iova", false, "int");
+    check_member(schema, data, "size", false, "int");
+    check_member(schema, data, "reason", false, "string");
+}
+
+/* So libvirt knows that -device takes JSON, and may unplug such ones. */
+static void check_json_devices(QList *schema)
+{
+    QDict *command = find_entry(schema, "name", "device_add");
+    QList *features = qdict_get_qlist(command, "features");
+    bool cli = false, hotplug = false;
+    QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(features, entry) {
+        const char *feature =
+            qstring_get_str(qobject_to(QString, qlist_entry_obj(entry)));
+
+        cli |= g_str_equal(feature, "json-cli");
+        hotplug |= g_str_equal(feature, "json-cli-hotplug");
+    }
+    g_assert_true(cli && hotplug);
+}
+
 static void test_qmp_schema(void)
 {
     QTestState *qts = start("");
     QDict *reply = qtest_qmp(qts, "{ 'execute': 'query-qmp-schema' }");
     QList *schema = qdict_get_qlist(reply, "return");
-    QDict *command, *argument, *variant, *properties;
 
-    command = find_entry(schema, "name", "object-add");
-    g_assert_nonnull(command);
-    argument = find_entry(schema, "name", qdict_get_str(command, "arg-type"));
-    variant = find_entry(qdict_get_qlist(argument, "variants"), "case",
-                         "iommufd");
-    g_assert_nonnull(variant);
-
-    properties = find_entry(schema, "name", qdict_get_str(variant, "type"));
-    check_members(qdict_get_qlist(properties, "members"));
+    check_object_add(schema);
+    check_event(schema);
+    check_json_devices(schema);
     qobject_unref(reply);
+    qtest_quit(qts);
+}
+
+/* Both are there, and leave it to the above what they take. */
+static void test_command_line_options(void)
+{
+    static const char *const options[] = { "object", "device" };
+    QTestState *qts = start("");
+
+    for (int i = 0; i < ARRAY_SIZE(options); i++) {
+        QDict *reply = qtest_qmp(qts, "{ 'execute':"
+                                 " 'query-command-line-options',"
+                                 " 'arguments': { 'option': %s } }",
+                                 options[i]);
+        QDict *option = find_entry(qdict_get_qlist(reply, "return"), "option",
+                                   options[i]);
+
+        g_assert_nonnull(option);
+        g_assert_true(qlist_empty(qdict_get_qlist(option, "parameters")));
+        qobject_unref(reply);
+    }
     qtest_quit(qts);
 }
 
@@ -409,9 +526,13 @@ int main(int argc, char **argv)
                    test_refused_device);
 
     qtest_add_func("/iommufd/shown/qom-list-types", test_qom_list_types);
+    qtest_add_func("/iommufd/shown/qom-list-properties",
+                   test_qom_list_properties);
     qtest_add_func("/iommufd/shown/device-list-properties",
                    test_device_list_properties);
     qtest_add_func("/iommufd/shown/qmp-schema", test_qmp_schema);
+    qtest_add_func("/iommufd/shown/query-command-line-options",
+                   test_command_line_options);
     qtest_add_func("/iommufd/shown/help", test_help);
     add_descriptors();
 

@@ -275,6 +275,7 @@ static void test_two_at_start(void)
     check_confined(d);
     check_given(d, 0);
     check_given(d, 1);
+    g_assert_cmpuint(locked_kib(d), >=, VFIO_DOMAIN_MEMORY / KiB);
     vfio_domain_stop(d);
 }
 
