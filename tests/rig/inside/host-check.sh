@@ -101,17 +101,6 @@ add_user()
     ulimit -l 65536
 }
 
-# has_device PID: whether the process has a group's node open, or a device's
-has_device()
-{
-    for fd in "/proc/$1/fd"/*; do
-        case $(readlink "$fd") in
-        /dev/vfio/[0-9d]*) return 0 ;;
-        esac
-    done
-    return 1
-}
-
 # start_qemu OPTION...: a QEMU that has a device, and waits.
 start_qemu()
 {
@@ -119,7 +108,7 @@ start_qemu()
         "$@" >&2 &
     qemu=$!
     n=0
-    until has_device $qemu || [ $n -gt 100 ]; do
+    until has_open $qemu '/dev/vfio/[0-9d]*' || [ $n -gt 100 ]; do
         usleep 100000
         n=$((n + 1))
     done

@@ -52,6 +52,18 @@ cdev_of()
     done
 }
 
+# has_open PID PATTERN: whether the process has a file open whose path matches.
+has_open()
+{
+    for fd in "/proc/$1/fd"/*; do
+        # shellcheck disable=SC2254 # a pattern is what it is
+        case $(readlink "$fd") in
+        $2) return 0 ;;
+        esac
+    done
+    return 1
+}
+
 # create_mdev TYPE: makes one of the kernel's mtty sample, mtty-1 or mtty-2, and
 # prints its folder in sysfs.
 create_mdev()
