@@ -440,8 +440,9 @@ char *vfio_domain_wait_told(VFIODomain *d, const char *key)
     g_autofree char *start = g_strdup_printf("guest: %s", key);
     char *value = NULL;
 
-    if (!vfio_rig_wait_for(PATIENCE,
-                           (value = find_line(path, start, "\r\n")))) {
+    vfio_rig_wait_for(PATIENCE,
+                      (value = find_line(path, start, "\r\n")) != NULL);
+    if (!value) {
         give_up(d, start);
     }
     return g_strstrip(value);
