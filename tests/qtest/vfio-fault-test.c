@@ -15,8 +15,9 @@
  * On a kernel that can be told at which step to fail, all calls are made, and
  * it fails in them: at the first step that it takes in a call, at the second,
  * and so on until there are no more.  By default each place in QEMU is tried
- * once, and later steps ever more sparsely.  A start has the same calls as a
- * plug, and is left out.
+ * once, later steps ever more sparsely, and only in some acts; in all with
+ * VFIO_TEST_ALL_ACTS set.  A start has the same calls as a plug, and is left
+ * out.
  */
 #include "qemu/osdep.h"
 
@@ -696,6 +697,15 @@ static void keep_enabled(const char *device)
     vfio_rig_bind(device, "vfio-pci");
 }
 
+/* Whether the kernel's steps in @act are for this run */
+static bool has_steps_now(const VFIOAct *act)
+{
+    static const char *const some[] = { "plug", "unplug", "map", "unmap", NULL };
+
+    return act->act && (g_test_slow() || getenv("VFIO_TEST_ALL_ACTS") ||
+                        g_strv_contains(some, act->name));
+}
+
 int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "fault");
@@ -708,7 +718,7 @@ int main(int argc, char **argv)
     }
 
     for (const VFIOAct *act = vfio_acts; act->name; act++) {
-        if (act->act || !vfio_rig_kernel_is("faults")) {
+        if (!vfio_rig_kernel_is("faults") || has_steps_now(act)) {
             vfio_rig_add_data(act->name, VFIO_RIG_IOMMUFD_ONLY,
                               act->act ? test_act : test_start, act);
         }
