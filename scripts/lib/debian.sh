@@ -6,7 +6,7 @@
 # debian/control say which packages an option needs. Needs say.sh and
 # packages.sh; SOURCE is a tree with the folder debian.
 
-# Where the package of this project lives; scripts/package has the same.
+# Where the package of this project lives.
 DEBIAN_PREFIX=/usr/lib/qemu-iommufd
 
 # debian_all_options SOURCE: prints the options, one a line, for whatever
