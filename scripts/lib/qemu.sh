@@ -22,8 +22,8 @@ QEMU_DEFAULTS=(
     --with-git-submodules=ignore
     --disable-install-blobs
     "--firmwarepath=${QEMU_FIRMWARE// /:}"
-    "--cc=ccache gcc"
 )
+[ ! -x /usr/bin/ccache ] || QEMU_DEFAULTS+=("--cc=ccache gcc")
 
 # ... and a lean one: what KVM, TCG, a network for the guest and libvirt's
 # sandbox need. A tree with a .git would have warnings fatal and one without
