@@ -1,7 +1,9 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The patch series: patches/series and the patches that it names.
+# A patch series: a file "series" and the patches that it names. There are two:
+# patches/, the product's, and tests/rig/patches/, for the QEMU that the rig's
+# machine runs on.
 #
 # A patch and a commit are two forms of the same thing: series_apply makes
 # commits of patches, series_export makes patches of commits, and one undoes
@@ -10,7 +12,18 @@
 # and the index lines, which name blobs that a new revision of the base or an
 # earlier patch gives other ids. Needs say.sh and tree.sh.
 
-PATCHES=$TOP/patches
+# series_use product|rig: chooses the series, and its tree with it.
+series_use()
+{
+    tree_use "$1"
+    case $1 in
+    product) PATCHES=$TOP/patches ;;
+    rig)     PATCHES=$TOP/tests/rig/patches ;;
+    esac
+    PATCHES_NAME=${PATCHES#"$TOP/"}
+}
+
+series_use product
 
 # series_list: prints the names of the patches, in order.
 series_list()
@@ -32,24 +45,26 @@ patch_field()
 
 # series_stage PATCH DIR: applies PATCH to the scratch index. Exactly: all of
 # its context, at the lines that it names. A patch that fits elsewhere may fit
-# the wrong place. INEXACT accepts other lines.
+# the wrong place. INEXACT accepts other lines, with a note.
 series_stage()
 {
     local patch=$1 dir=$2 name=${1##*/} offset
 
     git mailinfo "$dir/body" "$dir/diff" <"$patch" >"$dir/info" ||
-        die "patches/$name is not a patch in the form of a mail"
+        die "$PATCHES_NAME/$name is not a patch in the form of a mail"
     if ! LC_ALL=C tree_git apply --cached -v --whitespace=nowarn "$dir/diff" 2>"$dir/log"; then
-        die "patches/$name does not apply:" \
+        die "$PATCHES_NAME/$name does not apply:" \
             "$(grep -E '^error: ' "$dir/log" | head -n 5)" \
-            "rebase the series in build/source and run scripts/refresh-series"
+            "rebase the series in ${SOURCE#"$TOP/"} and run scripts/refresh-series$TREE_OPTION"
     fi
     # git names a hunk by its number in its file, and the file before it
     offset=$(awk '/^Checking patch /{file=$3} /\(offset /{print file " " $0}' "$dir/log")
-    [ -z "$offset" ] || [ -n "${INEXACT:-}" ] ||
-        die "patches/$name applies, but not where it says:" "$offset" \
-            "scripts/assemble --inexact takes it as it is; look at the result," \
-            "then run scripts/refresh-series"
+    [ -n "$offset" ] || return 0
+    [ -n "${INEXACT:-}" ] ||
+        die "$PATCHES_NAME/$name applies, but not where it says:" "$offset" \
+            "scripts/assemble$TREE_OPTION takes it as it is; look at the result," \
+            "then run scripts/refresh-series$TREE_OPTION"
+    note "$PATCHES_NAME/$name applies at other lines than it says:" "$offset"
 }
 
 # series_commit DIR PARENT: commits the scratch index under the message that
@@ -77,10 +92,10 @@ series_apply()
 
     tree_git read-tree "$parent"
     while read -r name; do
-        [ -s "$PATCHES/$name" ] || die "patches/series names $name, which is not there"
+        [ -s "$PATCHES/$name" ] || die "$PATCHES_NAME/series names $name, which is not there"
         series_stage "$PATCHES/$name" "$dir"
         parent=$(series_commit "$dir" "$parent") ||
-            die "patches/$name lacks one of the lines From:, Date:, Subject:"
+            die "$PATCHES_NAME/$name lacks one of the lines From:, Date:, Subject:"
         printf '%s %s\n' "$parent" "$name"
     done < <(series_list)
     rm -rf "$dir"

@@ -1,28 +1,40 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The assembled source tree: build/source.
+# The assembled source trees: build/source, the product's, and
+# build/rig-qemu/source, that of the QEMU that the rig's machine runs on.
 #
-# It is a git repository of its own. Its history is made here, from the top:
+# They are two work trees of one git repository. Its history is made here:
 #
 #     refs/assembled/base       Debian's source, its patches applied
-#     refs/assembled/headers    the kernel's headers, on top of that
-#     refs/assembled/series     one commit for each patch of the series
+#     refs/assembled/headers    the kernel's headers, on top of base
+#     refs/assembled/series     a commit for each of patches/, on top of headers
+#     refs/assembled/rig        a commit for each of tests/rig/patches/, on base
 #
-# and its branch stands on the last unless a developer has committed more.
-# Author, dates and messages come from the inputs alone, so that the same
+# Each tree's branch is at its last commit unless a developer has committed
+# more. Author, dates and messages come from the inputs alone, so the same
 # inputs give the same commit everywhere. The overlay's files are symbolic
-# links in the work tree that git does not see (overlay.sh).
+# links in build/source that git does not see (overlay.sh).
 #
-# refs/assembled/series moves last, after the files: whatever stops half way
-# is done again by the next run. Needs say.sh, cache.sh, apt.sh; TOP is the
-# project.
+# refs/assembled/series and rig move last, after the files: a run that is
+# interrupted is completed by the next one. Needs say.sh, cache.sh, apt.sh; TOP
+# is the project.
 
 . "$TOP/base/qemu"
 . "$TOP/base/uapi"
 
-SOURCE=$TOP/build/source
-TREE_BRANCH=iommufd
+# tree_use product|rig: chooses the tree that all of the following is about.
+tree_use()
+{
+    case $1 in
+    product) SOURCE=$TOP/build/source TREE_BASE=headers TREE_SERIES=series
+             TREE_BRANCH=iommufd TREE_OPTION='' ;;
+    rig)     SOURCE=$TOP/build/rig-qemu/source TREE_BASE=base TREE_SERIES=rig
+             TREE_BRANCH=rig TREE_OPTION=' --rig' ;;
+    esac
+}
+
+tree_use product
 
 # git is deaf to the user's own configuration, since what comes out of it must
 # be the same everywhere; and to what a hook that calls these scripts left.
@@ -43,6 +55,13 @@ tree_ref()
     tree_git rev-parse -q --verify "refs/assembled/$1^{commit}" 2>/dev/null
 }
 
+# tree_file NAME: prints the path of a file that belongs to this work tree, in
+# git's folder for it.
+tree_file()
+{
+    printf '%s/%s\n' "$(tree_git rev-parse --absolute-git-dir)" "$1"
+}
+
 # tree_commit TREE PARENT DATE AUTHOR: commits TREE with the message on
 # standard input; prints the commit. PARENT may be empty. AUTHOR is
 # "Name <address>".
@@ -60,7 +79,8 @@ tree_commit()
 # the index nor the files of the tree change.
 tree_index()
 (
-    export GIT_INDEX_FILE=$SOURCE/.git/index.$BASHPID
+    GIT_INDEX_FILE=$(tree_file "index.$BASHPID")
+    export GIT_INDEX_FILE
     trap 'rm -f "$GIT_INDEX_FILE"' EXIT
     rm -f "$GIT_INDEX_FILE"
     "$@"
@@ -123,10 +143,8 @@ tree_make_base()
         return
     fi
     tree_check_dsc "$dsc"
-    if tree_ref series >/dev/null; then
-        tree_refuse_unsaved refs/assembled/series
-        tree_refuse_edits
-    fi
+    tree_refuse_loss
+    (tree_use rig; tree_refuse_loss)
     tree_extract "$dsc"
     printf '%s\n' "$key" >"$SOURCE/.git/base.key"
 }
@@ -193,6 +211,27 @@ MESSAGE
 
 # --- the work tree ------------------------------------------------------
 
+# tree_make_worktree: makes the rig's work tree, if there is none of this
+# repository: a new base, or a checkout that was moved, leaves an old one behind.
+tree_make_worktree()
+{
+    local repository
+    repository=$(tree_use product; tree_git rev-parse --absolute-git-dir) ||
+        die "there is no source tree in build/source" "run ./configure first"
+
+    [ "$repository" != "$(tree_git rev-parse --path-format=absolute \
+                              --git-common-dir 2>/dev/null)" ] || return 0
+    rm -rf "$SOURCE"
+    (
+        path=$SOURCE branch=$TREE_BRANCH base=refs/assembled/$TREE_BASE
+        tree_use product
+        tree_git worktree prune
+        tree_git rev-parse -q --verify "refs/heads/$branch" >/dev/null ||
+            tree_git branch "$branch" "$base"
+        tree_git worktree add -q -f "$path" "$branch"
+    )
+}
+
 # tree_refuse_unsaved TIP: stops when the branch holds commits that neither
 # the last assembled series nor the one about to be, TIP, holds.
 tree_refuse_unsaved()
@@ -200,12 +239,20 @@ tree_refuse_unsaved()
     local ref
 
     [ -z "${FORCE:-}" ] || return 0
-    for ref in refs/assembled/series "$1"; do
+    for ref in "refs/assembled/$TREE_SERIES" "$1"; do
         tree_git diff --quiet "$ref" HEAD -- && return
     done
-    die "build/source has commits that the series does not have" \
-        "scripts/refresh-series    turns them into patches" \
-        "scripts/assemble --force  discards them"
+    die "${SOURCE#"$TOP/"} has commits that the series does not have" \
+        "scripts/refresh-series$TREE_OPTION    turns them into patches" \
+        "scripts/assemble$TREE_OPTION --force  discards them"
+}
+
+# tree_refuse_loss: stops when the tree holds work that is nowhere else.
+tree_refuse_loss()
+{
+    tree_ref "$TREE_SERIES" >/dev/null || return 0
+    tree_refuse_unsaved "refs/assembled/$TREE_SERIES"
+    tree_refuse_edits
 }
 
 # tree_refuse_edits: stops when files differ from what is committed.
@@ -214,9 +261,9 @@ tree_refuse_edits()
     [ -z "${FORCE:-}" ] || return 0
     tree_git update-index -q --refresh >/dev/null || true
     tree_git diff --quiet HEAD -- ||
-        die "build/source has edits that are not committed there" \
-            "commit them there and run scripts/refresh-series, or" \
-            "scripts/assemble --force  discards them"
+        die "${SOURCE#"$TOP/"} has edits that are not committed there" \
+            "commit them there and run scripts/refresh-series$TREE_OPTION, or" \
+            "scripts/assemble$TREE_OPTION --force  discards them"
 }
 
 # tree_checkout COMMIT: the branch and the files are at COMMIT. Only files
@@ -230,10 +277,10 @@ tree_checkout()
     tree_git update-index -q --refresh >/dev/null || true
     [ -z "${FORCE:-}" ] || mode=--hard
     tree_git reset -q $mode "$commit" ||
-        die "a file that the series changes has edits in build/source" \
-            "commit them there and run scripts/refresh-series, or" \
-            "scripts/assemble --force  discards them"
-    tree_git update-ref refs/assembled/series "$commit"
+        die "a file that the series changes has edits in ${SOURCE#"$TOP/"}" \
+            "commit them there and run scripts/refresh-series$TREE_OPTION, or" \
+            "scripts/assemble$TREE_OPTION --force  discards them"
+    tree_git update-ref "refs/assembled/$TREE_SERIES" "$commit"
 }
 
 # tree_copy COMMIT DIR: DIR has the files of COMMIT, as a plain folder; what

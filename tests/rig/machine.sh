@@ -6,7 +6,8 @@
 # A q35 with an emulated VT-d, entirely in software by default: a host's
 # /dev/kvm may exist and yet not run an ordinary guest. Under TCG, "-cpu max"
 # offers AMD's virtualization, so that there is a /dev/kvm inside whatever the
-# host has; its guests hang now and then without the series' last patch.
+# host has. The QEMU is the rig's own, never the one under test: the patches in
+# tests/rig/patches mend what guests of an emulated processor die of.
 # caching-mode stays off: with it the kernel takes a lock and flushes for each map
 # (cache.c of its intel-iommu), and parallel maps are serialized.
 #
