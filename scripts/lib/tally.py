@@ -3,8 +3,8 @@
 
 Meson counts programs. A program that speaks TAP runs many tests, and one that
 skips half of them is still OK to meson; here each of them counts, and each
-skipped one is named with its reason. Of a program with a failure, and of
-one that ran a second time, the remarks are shown, which meson leaves out.
+skipped one is named with its reason. The remarks of a program with a failure
+are shown, which meson leaves out.
 """
 
 import json
@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 TAP_LINE = re.compile(r'(not )?ok\b\s*\d*\s*-?\s*([^#]*)(?:#\s*(\w+)\s*(.*))?')
-AGAIN = '# once more, since something was wrong'
 REMARKS_MAX = 80
 TAP_NONE = re.compile(r'1\.\.0\s*(?:#\s*SKIP\S*\s*(.*))?', re.IGNORECASE)
 
@@ -89,11 +88,8 @@ def main(build):
                 count[outcome] += 1
                 if outcome != 'passed':
                     print(f'{outcome}: {name} {subtest}: {reason}'.replace(' :', ':'))
-            output = test.get('stdout', '')
-            if AGAIN in output:
-                print(f'ran a second time: {name}')
-            if AGAIN in output or any(outcome == 'failed' for outcome, _, _ in results):
-                print_remarks(output)
+            if any(outcome == 'failed' for outcome, _, _ in results):
+                print_remarks(test.get('stdout', ''))
     print('{passed} passed, {failed} failed, {skipped} skipped'.format(**count))
     return 0 if count['passed'] and not count['failed'] else 1
 
