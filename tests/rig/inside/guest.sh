@@ -10,6 +10,7 @@
 : "${GUEST_PATIENCE:=180}"
 
 GUEST_LOG=/tmp/guest.log        # the guest's console
+GUEST_OVER=/tmp/guest.over      # is there when nothing more is written to it
 GUEST_ERRORS=/tmp/guest.errors  # QEMU's standard error
 GUEST_MONITOR=/tmp/guest.qmp     # a pipe to QEMU's monitor
 GUEST_REPLIES=/tmp/guest.replies # and what the monitor said
@@ -78,6 +79,23 @@ guest_command()
 -serial file:$GUEST_LOG -qmp stdio $*" | tr -s ' \n' ' ')
 }
 
+# guest_follow: copies the guest's console to standard error as it grows, so that
+# it is in the log whatever happens, until GUEST_OVER is there. A line may be
+# read while it is being written.
+guest_follow()
+{
+    over='' begun=''
+    until [ -n "$over" ]; do
+        [ ! -e $GUEST_OVER ] || over=yes
+        while read -r line; do
+            echo "guest| $begun$line"
+            begun=
+        done
+        begun=$begun$line
+        [ -n "$over" ] || usleep 300000
+    done <$GUEST_LOG >&2
+}
+
 # guest_start TASK [WORD...]: starts GUEST_COMMAND with its guest doing TASK;
 # the words are added to its kernel's command line. A console is dear here, each
 # letter leaves the guest: hence quiet.
@@ -85,7 +103,7 @@ guest_start()
 {
     append="console=ttyS0 quiet panic=-1 8250.nr_uarts=1 task=$*"
     echo "# $GUEST_COMMAND -append '$append'"
-    rm -f $GUEST_MONITOR $GUEST_LOG
+    rm -f $GUEST_MONITOR $GUEST_LOG $GUEST_OVER
     : >$GUEST_LOG
     mkfifo $GUEST_MONITOR
     guest_open
@@ -94,10 +112,9 @@ guest_start()
     guest_pid=$!
     guest_close
     exec 5>$GUEST_MONITOR
-    # at once, for whoever has to find out why a guest hangs
-    tail -f -n +1 $GUEST_LOG | while read -r line; do
-        echo "guest| $line"
-    done >&2 &
+    # nobody but the test itself has the test's output open
+    guest_follow >&2 &
+    guest_follower=$!
     trap '' PIPE  # a monitor that is gone is seen by its process's status
     guest_execute qmp_capabilities
 }
@@ -191,6 +208,8 @@ guest_end()
     wait "$guest_pid"
     GUEST_STATUS=$?
     exec 5>&-
+    touch $GUEST_OVER
+    wait "$guest_follower"
     sed 's/^/qemu| /' $GUEST_ERRORS >&2
     sed -i '/: info: iommufd object .*: mapped .* after/d' $GUEST_ERRORS
 }
