@@ -2,20 +2,20 @@
 /*
  * Maps and unmaps of an I/O address space, large ones by several threads
  *
- * Nearly all of the time that a map takes goes into faulting in, clearing and
- * pinning memory, and the kernel lets several maps into one IOAS do that at a
- * time (Linux, drivers/iommu/iommufd/io_pagetable.c, iopt_map_pages(): what it
- * holds meanwhile is held for reading).  So the range is cut into chunks, which
- * the caller and its helpers take one after another.
+ * A map spends nearly all of its time on faulting in, clearing and pinning
+ * memory, and the kernel lets several maps into one IOAS do that at a time
+ * (Linux, drivers/iommu/iommufd/io_pagetable.c, iopt_map_pages(): the lock that
+ * it holds meanwhile is held for reading).  So the range is cut into chunks,
+ * which the caller and its helpers take one after another.
  *
  * The helpers live for one call.  They make ioctls, and touch nothing else of
  * QEMU's; the caller, which may hold the big lock, waits for them.  A helper
  * runs where its caller may run, and has its memory policy.
  *
- * Where an object may have more than one thread, no area that the kernel knows
+ * If an object may have more than one thread, no area that the kernel knows
  * crosses a multiple of AREA_LIMIT.  So a range may be unmapped in pieces that
- * end there, whatever it was mapped in.  An unmap that cuts an area would leave
- * it mapped, and could not be told from one that finds nothing.
+ * end there, no matter in which pieces it was mapped.  An unmap that cuts an
+ * area would leave it mapped, and would look like one that finds nothing.
  */
 #include "qemu/osdep.h"
 #include <sched.h>
@@ -32,11 +32,11 @@
 
 #define AREA_LIMIT (1 * GiB)
 
-/* Chunks for each thread, so that none waits long for the last to end */
+/* Chunks for each thread; several, so that none waits long for the last */
 #define CHUNKS_PER_THREAD 8
 #define CHUNK_MIN (8 * MiB)
 
-/* Bytes; an ioctl needs few, but the libraries' thread-local data is there. */
+/* Bytes; an ioctl needs few, but thread-local data of libraries is on it. */
 #define HELPER_STACK (256 * KiB)
 
 #define PROGRESS_NS (5 * NANOSECONDS_PER_SECOND)
@@ -55,15 +55,15 @@ struct IOMMUFDWork {
 
     unsigned count;     /* chunks, the first and the last may be shorter */
 
-    /* What follows is looked at if there are several. */
+    /* The rest is used only if there are several chunks. */
     uint64_t chunk;     /* bytes, a power of two */
-    int *results;       /* of each chunk, NOT_DONE until then */
+    int *results;       /* of each chunk, NOT_DONE before it is done */
     unsigned next;      /* the chunk to be taken next; atomic */
     unsigned done;      /* chunks; atomic */
     bool failed;        /* no more need be taken; atomic */
 };
 
-/* No errno */
+/* Not a possible result: 0 is success, -errno is failure */
 #define NOT_DONE 1
 
 /* The ioctls */
@@ -129,7 +129,7 @@ static void chunk_range(const IOMMUFDWork *work, unsigned i, uint64_t *iova,
     *size = last - *iova + 1;
 }
 
-/* Bytes; so many that each thread takes several */
+/* In bytes; small enough that each thread takes several */
 static uint64_t chunk_share(const IOMMUFDWork *work)
 {
     return work->size / (work->threads * CHUNKS_PER_THREAD);
@@ -145,7 +145,7 @@ static uint64_t map_chunk(const IOMMUFDWork *work, uint64_t page_size)
     return MIN(MAX(pow2floor(chunk_share(work)), least), AREA_LIMIT);
 }
 
-/* The range may be all of 64 bits, with holes. */
+/* The range may be the whole 64-bit space, with holes. */
 static uint64_t unmap_chunk(const IOMMUFDWork *work)
 {
     return MAX(pow2ceil(chunk_share(work)), AREA_LIMIT);
@@ -163,7 +163,7 @@ unsigned iommufd_processors(void)
     return CPU_COUNT_S(sizeof(cpus), cpus);
 }
 
-/* A guest's processor that is pinned may map for its guest's IOMMU. */
+/* The caller may be a pinned vCPU that maps for its guest's IOMMU. */
 static unsigned threads_for(IOMMUFDBackend *be, uint64_t size)
 {
     if (be->map_threads || size < IOMMUFD_PARALLEL_MIN) {
@@ -239,7 +239,7 @@ static void tell_progress(IOMMUFDBackend *be, const IOMMUFDWork *work,
                 done / MiB, work->size / MiB, seconds, done / MiB / seconds);
 }
 
-/* Where a helper cannot be had, those that there are do its work. */
+/* If not all helpers can be started, the others do the work. */
 static void do_chunks(IOMMUFDBackend *be, IOMMUFDWork *work)
 {
     int64_t start = qemu_clock_get_ns(QEMU_CLOCK_REALTIME), told = start;
@@ -261,13 +261,13 @@ static void do_chunks(IOMMUFDBackend *be, IOMMUFDWork *work)
     }
 }
 
-/* Whoever unmaps wants the range empty: that it was is as good. */
+/* An unmap makes a range empty, so finding it empty is success. */
 static bool is_error(const IOMMUFDWork *work, int ret)
 {
     return ret < 0 && !(ret == -ENOENT && work->do_chunk == ioas_unmap);
 }
 
-/* In the order of addresses */
+/* The first by address */
 static int first_error(const IOMMUFDWork *work, uint64_t *iova, uint64_t *size)
 {
     unsigned i;
@@ -294,7 +294,7 @@ static void trace_chunks(const IOMMUFDWork *work)
     }
 }
 
-/* Only what was mapped here: EEXIST says that there are other maps. */
+/* Unmap only what was mapped here: EEXIST means there are other maps. */
 static void undo_map(const IOMMUFDWork *work)
 {
     uint64_t iova, size;
@@ -309,7 +309,7 @@ static void undo_map(const IOMMUFDWork *work)
     }
 }
 
-/* On failure, *@iova and *@size become the chunk's that failed. */
+/* On failure, set *@iova and *@size to the chunk that failed. */
 static int run_chunks(IOMMUFDBackend *be, IOMMUFDWork *work, uint64_t *iova,
                       uint64_t *size)
 {
@@ -336,7 +336,7 @@ static int run_chunks(IOMMUFDBackend *be, IOMMUFDWork *work, uint64_t *iova,
     return ret;
 }
 
-/* Most have one chunk, as all from a guest's IOMMU: one ioctl, nothing else */
+/* Most have one chunk, like all from a guest's IOMMU: just one ioctl */
 static int run(IOMMUFDBackend *be, IOMMUFDWork *work, Range *failed)
 {
     uint64_t iova = work->iova, size = work->size;

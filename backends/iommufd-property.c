@@ -2,9 +2,9 @@
 /*
  * DEFINE_PROP_IOMMUFD: a device's property that names an iommufd object
  *
- * Its type in introspection is that of the link which newer QEMU releases have.
- * It is none, for the sake of what it says when the name is wrong: a link says
- * "Device 'x' not found".  A path through it (qom-list) does not resolve.
+ * Introspection shows the type of the link that newer QEMU releases have.  This
+ * is not a link, because a link says "Device 'x' not found" when the name is
+ * wrong.  A path through it (qom-list) does not resolve.
  */
 #include "qemu/osdep.h"
 
@@ -82,8 +82,8 @@ static void iommufd_prop_set(Object *obj, Visitor *v, const char *name,
 }
 
 /*
- * Runs before the device's own instance_finalize, so a device that still uses
- * the object then has its own reference, from iommufd_backend_connect().
+ * Runs before the device's own instance_finalize.  A device that still uses the
+ * object then has its own reference, from iommufd_backend_connect().
  */
 static void iommufd_prop_release(Object *obj, const char *name, void *opaque)
 {

@@ -2,10 +2,10 @@
 /*
  * The iommufd object: QEMU's side of /dev/iommu
  *
- * Creating the object opens nothing, so that a configuration can hold one on
- * a host without iommufd; the first user does.  A descriptor that is given
- * with fd= is looked at when it is given, since that is when its giver can
- * still be told.
+ * Creating the object opens nothing, so a configuration can have one on a host
+ * without iommufd; the first user opens /dev/iommu.  A descriptor given with
+ * fd= is checked when it is given, while there is somebody to report an error
+ * to.
  *
  * One function for each ioctl, each with its trace event; the contracts are
  * in include/sysemu/iommufd.h.
@@ -25,7 +25,7 @@
 
 #define IOMMUFD_DEV_PATH "/dev/iommu"
 
-/* More share the kernel's locks and the memory's bandwidth without gain. */
+/* More threads only compete for the kernel's locks and memory bandwidth. */
 #define MAP_THREADS_DEFAULT_MAX 16
 
 const char *iommufd_backend_id(IOMMUFDBackend *be)
@@ -40,8 +40,8 @@ static int iommufd_ioctl(int fd, unsigned long request, void *arg)
 }
 
 /*
- * No object has id 0, so an iommufd answers ENOENT to its destruction, and
- * nothing else understands the question.
+ * No object has id 0, so an iommufd answers ENOENT when asked to destroy it.
+ * Nothing else understands this ioctl.
  */
 static bool iommufd_fd_check(int fd, const char *fd_str, Error **errp)
 {
@@ -81,7 +81,7 @@ static int iommufd_find_owner(Object *obj, void *opaque)
     return 0;
 }
 
-/* Two owners of one number would both close it. */
+/* If two objects owned one descriptor, both would close it. */
 static bool iommufd_fd_is_free(IOMMUFDBackend *be, int fd, const char *fd_str,
                                Error **errp)
 {
@@ -149,8 +149,8 @@ static int iommufd_option(int fd, uint16_t op, uint32_t option,
 }
 
 /*
- * Asked for first, which everybody may: whoever opened the descriptor for us
- * may have set it, and we may lack the privilege.
+ * Get it first, which needs no privilege: whoever opened the descriptor for us
+ * may have set it already, and we may not be allowed to.
  */
 static bool iommufd_set_accounting(IOMMUFDBackend *be, Error **errp)
 {
@@ -349,9 +349,9 @@ static bool iommufd_backend_may_change(IOMMUFDBackend *be, const char *what,
 }
 
 /*
- * A name is one that the monitor's getfd gave; taking the descriptor makes it
- * ours whatever follows.  A number is a descriptor that QEMU inherited, which
- * becomes ours when it is accepted.
+ * A name was given by the monitor's getfd; taking the descriptor makes it ours,
+ * whatever follows.  A number is a descriptor that QEMU inherited; it becomes
+ * ours when it is accepted.
  */
 static void iommufd_backend_set_fd(Object *obj, const char *str, Error **errp)
 {

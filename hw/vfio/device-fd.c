@@ -3,11 +3,11 @@
  * A VFIO device that is given by a descriptor: fd=
  *
  * A management program opens the character device, and QEMU need not even see
- * its node.  The descriptor's number says which device it is: the link of that
- * number in /sys/dev/char leads to vfio-dev/vfioN in the device's own folder.
- * Where /sys is not visible, nothing is known but the descriptor.
+ * its node.  The descriptor's device number says which device it is: the link
+ * of that number in /sys/dev/char leads to vfio-dev/vfioN in the device's own
+ * folder.  If /sys is not visible, nothing is known but the descriptor.
  *
- * Who closes it is in hw/vfio/vfio-device.h.
+ * hw/vfio/vfio-device.h says who closes the descriptor.
  */
 #include "qemu/osdep.h"
 #include <sys/sysmacros.h>
@@ -17,7 +17,10 @@
 #include "qapi/error.h"
 #include "qemu/ctype.h"
 
-/* A getfd name belongs to the monitor until it is taken, a number does not. */
+/*
+ * The monitor owns a descriptor with a getfd name until it is taken, but not
+ * one that is given by number.
+ */
 static bool fd_is_name(const char *param)
 {
     return !qemu_isdigit(param[0]);
@@ -48,7 +51,7 @@ static bool fd_check_options(VFIODevice *vbasedev, const char *other,
     return true;
 }
 
-/* What @fd is of, for people: "/dev/kvm", "socket:[123]"; to be freed */
+/* What @fd is a descriptor of: "/dev/kvm", "socket:[123]"; to be freed */
 static char *fd_target(int fd)
 {
     g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
@@ -79,8 +82,8 @@ static void fd_explain_other(int fd, const char *path, Error **errp)
 }
 
 /*
- * Set *@sysfsdev to the device's folder, to be freed, or to NULL where sysfs
- * does not show it; whether it is a VFIO device is for the kernel to say then.
+ * Set *@sysfsdev to the device's folder, to be freed, or to NULL if sysfs does
+ * not show it; then only the kernel can tell whether it is a VFIO device.
  */
 static bool fd_identify(int fd, char **sysfsdev, Error **errp)
 {

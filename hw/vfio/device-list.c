@@ -2,8 +2,8 @@
 /*
  * The list of all VFIO devices, and the reset handler that goes over it
  *
- * It holds devices of either path, since a loop over groups says "all of
- * them" without looking when there is no group.
+ * The list has the devices of both paths.  A loop over groups would not do:
+ * without a group, whatever it checks seems to hold for all devices.
  */
 #include "qemu/osdep.h"
 

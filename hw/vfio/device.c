@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How a VFIO device is got and given back
+ * How QEMU gets a VFIO device, and gives it back
  *
- * It comes by way of its group (group.c), or by way of its character device
- * and an iommufd object (iommufd.c).  Which of the two is decided here, once;
- * after that the operations of its container know.
+ * It opens the device by its group (group.c), or by its character device and an
+ * iommufd object (iommufd.c).  The choice is made here, once; after that the
+ * operations of the device's container know.
  */
 #include "qemu/osdep.h"
 
@@ -19,7 +19,7 @@ bool vfio_device_is_mdev(VFIODevice *vbasedev)
     return g_strcmp0(subsystem, "/sys/bus/mdev") == 0;
 }
 
-/* A descriptor that was given and came to nothing */
+/* Let go of a descriptor that was given for a device that is not attached. */
 static void vfio_device_drop_fd(VFIODevice *vbasedev)
 {
     if (vbasedev->fd_given) {

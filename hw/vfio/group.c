@@ -4,9 +4,9 @@
  *
  * pci, platform, ap and ccw find the group in the same way, from the
  * iommu_group link in the device's sysfs folder.  The kernel's name of the
- * device within its group is the name of that folder, and for a VF whose PF's
- * user has set a token that token (Linux, drivers/vfio/pci/vfio_pci_core.c,
- * vfio_pci_core_match()).
+ * device within its group is the name of that folder.  For a VF whose PF's user
+ * has set a token, the name also has that token (Linux,
+ * drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_match()).
  */
 #include "qemu/osdep.h"
 #include <glob.h>
@@ -54,7 +54,7 @@ static bool vfio_group_has(VFIOGroup *group, const char *name)
     return false;
 }
 
-/* Whether both are in one group, as far as sysfs tells */
+/* Whether both are in one group, according to sysfs */
 static bool vfio_group_is_shared(VFIODevice *vbasedev, VFIODevice *other)
 {
     g_autofree char *link = g_strdup_printf("%s/iommu_group",
@@ -67,7 +67,7 @@ static bool vfio_group_is_shared(VFIODevice *vbasedev, VFIODevice *other)
     return group && g_strcmp0(group, other_group) == 0;
 }
 
-/* The kernel gives a group out by one way at a time, and says no more. */
+/* The kernel lets a group be used in one way at a time, but says no more. */
 static void vfio_group_explain_iommufd(VFIODevice *vbasedev, Error **errp)
 {
     ERRP_GUARD();
@@ -94,7 +94,7 @@ static bool vfio_has_cdev(VFIODevice *vbasedev)
     return has;
 }
 
-/* A kernel without VFIO_GROUP lacks just the files that are opened here. */
+/* A kernel without VFIO_GROUP lacks exactly the files that are opened here. */
 static void vfio_group_hint_iommufd(VFIODevice *vbasedev, Error **errp)
 {
     if (access("/dev/vfio/vfio", F_OK) && errno == ENOENT &&

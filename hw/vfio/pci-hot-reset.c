@@ -2,10 +2,10 @@
 /*
  * Hot reset of PCI devices that were opened by their character device
  *
- * A slot or a bus is reset as a whole, so whoever asks has to own every
- * device on it.  With groups the caller proves that by their descriptors.
- * Here the kernel knows which iommufd each device is bound to, names devices
- * by their id there (devid), and takes an empty array (Linux, uapi vfio.h,
+ * A slot or a bus is reset as a whole, so the caller has to own every device
+ * on it.  With groups the caller proves that with their descriptors.  Here the
+ * kernel knows which iommufd each device is bound to, names devices by their
+ * id in it (devid), and takes an empty array (Linux, uapi vfio.h,
  * VFIO_DEVICE_GET_PCI_HOT_RESET_INFO and VFIO_DEVICE_PCI_HOT_RESET).
  *
  * Called with the big lock held.
@@ -21,8 +21,8 @@
 #include "trace.h"
 
 /*
- * Which devices a reset of @vdev affects.  NULL if it cannot be reset in this
- * way, *@ret is -errno then.  To be freed.
+ * Which devices a reset of @vdev affects, to be freed.  NULL if @vdev cannot be
+ * reset in this way; then *@ret is -errno.
  */
 static struct vfio_pci_hot_reset_info *hot_reset_info(VFIOPCIDevice *vdev,
                                                       int *ret)
@@ -49,15 +49,16 @@ static struct vfio_pci_hot_reset_info *hot_reset_info(VFIOPCIDevice *vdev,
     return info;
 }
 
-/* The kernel puts it where a group's number is on the other path. */
+/* The kernel puts the devid where the group's number is on the other path. */
 static uint32_t hot_reset_devid(struct vfio_pci_dependent_device *dep)
 {
     return dep->group_id;
 }
 
 /*
- * By its id where both are on one object; two objects may hold the same
- * iommufd, and the kernel counts those devices as owned too.
+ * Compare ids if both devices are on one object.  Compare addresses as well:
+ * two objects may hold the same iommufd, and the kernel counts those devices as
+ * owned too.
  */
 static bool hot_reset_names(VFIOPCIDevice *vdev,
                             struct vfio_pci_dependent_device *dep,
@@ -73,7 +74,7 @@ static bool hot_reset_names(VFIOPCIDevice *vdev,
            g_str_equal(vbasedev->name, address);
 }
 
-/* The device of this VM that @dep names, NULL if it is none that is in use */
+/* The device of this VM that @dep names, NULL if it is not one in use */
 static VFIOPCIDevice *hot_reset_find(VFIOPCIDevice *vdev,
                                      struct vfio_pci_dependent_device *dep)
 {
@@ -110,7 +111,7 @@ static void hot_reset_report_missing(VFIOPCIDevice *vdev,
                  iommufd_backend_id(vdev->vbasedev.iommufd), missing->str);
 }
 
-/* May all of @info be reset at once?  0 or -errno */
+/* Whether all of @info may be reset at once: 0 or -errno */
 static int hot_reset_check(VFIOPCIDevice *vdev, bool report,
                            struct vfio_pci_hot_reset_info *info)
 {
@@ -131,7 +132,7 @@ static int hot_reset_check(VFIOPCIDevice *vdev, bool report,
     return 0;
 }
 
-/* Call @fn for each device of this VM in @info but @vdev; how many? */
+/* Call @fn for each device of this VM in @info except @vdev; return how many */
 static unsigned hot_reset_foreach_other(VFIOPCIDevice *vdev,
                                         struct vfio_pci_hot_reset_info *info,
                                         void (*fn)(VFIOPCIDevice *))
@@ -175,7 +176,7 @@ static int hot_reset_do(VFIOPCIDevice *vdev)
     return ret;
 }
 
-/* With @vdev alone there is nothing that VFIO_DEVICE_RESET has not tried. */
+/* If @vdev is alone, VFIO_DEVICE_RESET has already tried all there is. */
 static int hot_reset_set(VFIOPCIDevice *vdev, bool single,
                          struct vfio_pci_hot_reset_info *info)
 {
@@ -192,7 +193,7 @@ static int hot_reset_set(VFIOPCIDevice *vdev, bool single,
     return ret;
 }
 
-/* On the root bus there is no slot or bus to reset, and for an mdev neither. */
+/* Neither a device on the root bus nor an mdev has a slot or bus to reset. */
 static bool hot_reset_is_absent(int ret)
 {
     return ret == -ENODEV || ret == -ENOTTY;
@@ -202,8 +203,8 @@ int vfio_pci_hot_reset_cdev(VFIOPCIDevice *vdev, bool single)
 {
     struct vfio_pci_hot_reset_info *info;
     /*
-     * A reset of the machine tries @vdev with others and then by itself: the
-     * second time is for telling, if a PM reset is not what comes third.
+     * A reset of the machine tries @vdev first with others and then alone.
+     * Report the second failure, unless a PM reset comes third.
      */
     bool report = single && !vdev->has_pm_reset;
     int ret;

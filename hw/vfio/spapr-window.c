@@ -24,7 +24,7 @@ static hwaddr section_last(MemoryRegionSection *section)
            int128_get64(section->size) - 1;
 }
 
-/* Intersections are not allowed; this might be relaxed. */
+/* Windows must not overlap; this might be relaxed. */
 static bool vfio_spapr_window_is_free(VFIOContainer *base,
                                       MemoryRegionSection *section,
                                       Error **errp)
@@ -51,7 +51,7 @@ static bool vfio_spapr_window_is_free(VFIOContainer *base,
 
 /*
  * Let KVM handle the guest's changes to the table without leaving the kernel.
- * A failure is reported and nothing more: QEMU handles them then.
+ * A failure is only reported: then QEMU handles them.
  */
 static void vfio_spapr_window_to_kvm(VFIOLegacyContainer *container,
                                      MemoryRegionSection *section)

@@ -6,11 +6,11 @@
  *                        [,huge-pages=on|off][,map-threads=N]
  *
  * It holds one descriptor of /dev/iommu and wraps each ioctl on it.  It knows
- * nothing of VFIO; whoever wants DMA for devices uses it.
+ * nothing of VFIO; anything that wants DMA for devices can use it.
  *
  * The contract of the ioctls is in the kernel's include/uapi/linux/iommufd.h.
- * In what follows "IOAS" is an I/O address space of the kernel's, named by a
- * 32-bit id that is valid in one iommufd only.  IOVAs and sizes are in bytes.
+ * Below, "IOAS" is an I/O address space of the kernel's, named by a 32-bit id
+ * that is valid in one iommufd only.  IOVAs and sizes are in bytes.
  *
  * All functions but iommufd_backend_map_dma() and
  * iommufd_backend_unmap_dma() are called with the big lock held; these two
@@ -29,7 +29,7 @@
 #define TYPE_IOMMUFD_BACKEND "iommufd"
 OBJECT_DECLARE_SIMPLE_TYPE(IOMMUFDBackend, IOMMUFD_BACKEND)
 
-/* Bytes; a smaller map or unmap is made by the caller alone. */
+/* Bytes; the caller makes a smaller map or unmap alone. */
 #define IOMMUFD_PARALLEL_MIN (64 * MiB)
 
 #define IOMMUFD_MAP_THREADS_MAX 64
@@ -39,13 +39,13 @@ struct IOMMUFDBackend {
 
     /*
      * -1 while there is none.  Our own is opened for the first user and
-     * closed after the last; one that was given with fd= stays.
+     * closed after the last; one given with fd= stays open.
      */
     int fd;
     bool fd_given;
     unsigned users;     /* while > 0 the object cannot be deleted */
 
-    /* What the user set; else the kernel's own choice is not touched. */
+    /* What the user set; what is not set is left as the kernel has it. */
     int memlock_accounting;     /* IommufdMemlockAccounting, -1 if not set */
     OnOffAuto huge_pages;       /* auto if not set */
     uint32_t map_threads;       /* 0 if not set */
@@ -60,7 +60,7 @@ struct IOMMUFDBackend {
  */
 const char *iommufd_backend_id(IOMMUFDBackend *be);
 
-/* How many processors the calling thread may run on, rather than there are */
+/* The number of processors that the calling thread may run on */
 unsigned iommufd_processors(void);
 
 /**
@@ -76,7 +76,7 @@ void iommufd_backend_disconnect(IOMMUFDBackend *be);
 
 /**
  * iommufd_backend_alloc_ioas: make an empty I/O address space, with huge
- * pages as huge-pages= has them
+ * pages as set by huge-pages=
  *
  * @ioas_id: set on success
  */
@@ -86,8 +86,8 @@ bool iommufd_backend_alloc_ioas(IOMMUFDBackend *be, uint32_t *ioas_id,
 /**
  * iommufd_backend_destroy_id: destroy an object of the kernel's
  *
- * An IOAS goes with all that is mapped in it.  Fails while a device is
- * attached to it (EBUSY).
+ * Destroying an IOAS unmaps everything in it.  Fails while a device is attached
+ * to it (EBUSY).
  */
 bool iommufd_backend_destroy_id(IOMMUFDBackend *be, uint32_t id, Error **errp);
 
@@ -97,17 +97,17 @@ bool iommufd_backend_destroy_id(IOMMUFDBackend *be, uint32_t id, Error **errp);
  * @iova, @size, @vaddr: multiples of the page size; nothing is mapped in
  *                       [@iova, @iova + @size - 1] yet
  * @readonly: devices may not write
- * @page_size: bytes, of the memory at @vaddr; looked at from
- *             IOMMUFD_PARALLEL_MIN on, where it keeps threads from sharing a
- *             page
+ * @page_size: bytes, of the memory at @vaddr; used only from
+ *             IOMMUFD_PARALLEL_MIN on, to keep threads from sharing a page
  * @failed: on failure, the part that could not be mapped, or the first of them
  *
- * A large range is mapped in parts, by map-threads= threads at a time, for
- * which this waits.  Where that is not set they are no more than the processors
- * that the caller may run on.  On failure nothing of the range is mapped.
+ * A large range is mapped in parts by up to map-threads= threads at a time, and
+ * this function waits for them.  If map-threads= is not set, there are no more
+ * threads than processors that the caller may run on.  On failure nothing of
+ * the range is mapped.
  *
- * The memory is pinned if a device with page tables is attached to the IOAS; if
- * none is, the kernel does not even look at it until the first comes.
+ * The memory is pinned if a device with page tables is attached to the IOAS.
+ * Otherwise the kernel does not even look at it until such a device comes.
  *
  * Returns 0 or -errno; the notable ones are EEXIST (overlap), EINVAL (an IOVA
  * that the host reserves or cannot reach), EFAULT (@vaddr is not ordinary
@@ -120,27 +120,27 @@ int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
 /**
  * iommufd_backend_unmap_dma: remove the maps that lie within a range
  *
- * Each must lie in [@iova, @iova + @size - 1] as a whole.
+ * Each map must lie entirely in [@iova, @iova + @size - 1].
  *
- * @at_once: by one ioctl, whatever the size: where little is mapped, threads
- *           cost more than they save
+ * @at_once: use one ioctl, whatever the size: if little is mapped, threads cost
+ *           more than they save
  *
- * Returns 0 also when there was none: whoever asks wants the range empty, and
- * guests' IOMMUs ask more often than they map.  A range that cuts a map in two
- * cannot be told from that, since the kernel answers ENOENT to both; the map
- * stays then.  Otherwise -errno.
+ * Returns 0 also if there was no map: the caller wants the range empty, and
+ * guests' IOMMUs unmap more often than they map.  A range that cuts a map in
+ * two looks the same, since the kernel answers ENOENT to both; that map stays.
+ * Otherwise -errno.
  */
 int iommufd_backend_unmap_dma(IOMMUFDBackend *be, uint32_t ioas_id,
                               hwaddr iova, uint64_t size, bool at_once);
 
 /**
- * iommufd_backend_iova_ranges: which IOVAs can be mapped at present
+ * iommufd_backend_iova_ranges: get the IOVAs that can be mapped at present
  *
- * It depends on the devices that are attached: host IOMMUs reserve ranges,
- * and have an end.
+ * They depend on the devices that are attached: host IOMMUs reserve ranges, and
+ * reach only up to some address.
  *
  * @ranges: set to an array of @num_ranges, in ascending order; g_free() it
- * @alignment: set to the multiple, in bytes, that IOVAs have to be
+ * @alignment: set to the number of bytes that each IOVA must be a multiple of
  */
 bool iommufd_backend_iova_ranges(IOMMUFDBackend *be, uint32_t ioas_id,
                                  Range **ranges, uint32_t *num_ranges,

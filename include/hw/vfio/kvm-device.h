@@ -14,30 +14,30 @@
  * vfio_kvm_device_add_fd: tell KVM of a VFIO group or device
  *
  * @fd: descriptor of a group, or of a device's character device.  KVM takes
- *      a reference on the file: it stays open until vfio_kvm_device_del_fd(),
- *      whoever closes @fd.
- * @what: how messages name it, for instance "group 12" or "0000:01:00.0"
+ *      a reference on the file, which keeps it open until
+ *      vfio_kvm_device_del_fd(), even if @fd is closed.
+ * @what: the name to use in messages, for instance "group 12" or "0000:01:00.0"
  *
  * For a character device this must come before VFIO_DEVICE_BIND_IOMMUFD,
  * since the kernel hands the VM to the device's driver at that moment
  * (Linux, drivers/vfio/device_cdev.c, vfio_df_ioctl_bind_iommufd()).
  *
- * Returns true when KVM took it, or when the VM does not use KVM.
+ * Returns true if KVM took it, or if the VM does not use KVM.
  */
 bool vfio_kvm_device_add_fd(int fd, const char *what, Error **errp);
 
 /**
  * vfio_kvm_device_del_fd: undo vfio_kvm_device_add_fd()
  *
- * Must come before @fd is closed.  Returns true also where there was nothing
- * to undo because no kvm-vfio device exists.
+ * Must come before @fd is closed.  Returns true also if no kvm-vfio device
+ * exists, because then there is nothing to undo.
  */
 bool vfio_kvm_device_del_fd(int fd, const char *what, Error **errp);
 
 /**
  * vfio_kvm_device_set_spapr_tce: connect a group with a TCE table of sPAPR
  *
- * @group_fd: descriptor of the group, which KVM knows already
+ * @group_fd: descriptor of the group, which has been added to KVM
  * @table_fd: descriptor of the table, from KVM_CREATE_SPAPR_TCE
  *
  * Returns 0 or -errno.

@@ -3,13 +3,13 @@
  * VFIO container: what a guest's address space has mapped for its devices
  *
  * A container belongs to one AddressSpace.  It listens to the changes of
- * that address space, and asks its operations to make the host's IOMMU
- * follow.  There are two sets of operations:
+ * that address space, and its operations make the host's IOMMU follow.  There
+ * are two sets of operations:
  *
  *   vfio_legacy_ops    /dev/vfio/vfio and groups (hw/vfio/common.c)
  *   vfio_iommufd_ops   an IOAS of an iommufd object (hw/vfio/iommufd.c)
  *
- * Here stands what both share; nothing here knows a group, a descriptor or
+ * This file has what both share; nothing here knows a group, a descriptor or
  * a type of IOMMU.
  *
  * Interval words: @iova and @size in bytes, "last" is inclusive, "end" is
@@ -46,79 +46,79 @@ struct VFIOContainer {
 
 struct VFIOContainerOps {
     /*
-     * Make @vbasedev usable for a guest whose DMA goes to @as: open it, give
-     * it a container, the existing one of @as where that is possible, and
-     * map what @as holds.  @vbasedev->name and ->sysfsdev are set.
+     * Make @vbasedev usable for a guest whose DMA goes to @as: open it, give it
+     * a container (the existing one of @as if possible), and map what @as
+     * holds.  @vbasedev->name and ->sysfsdev are set.
      *
      * On success ->fd, ->container, ->flags, ->num_regions, ->num_irqs and
      * ->reset_works are set, and the device is in vfio_device_list.  On
-     * failure nothing is left behind, and it can be tried again.
+     * failure nothing is left behind, and the caller may try again.
      */
     bool (*attach_device)(VFIODevice *vbasedev, AddressSpace *as,
                           Error **errp);
 
     /*
-     * Undo attach_device(), in reverse order.  What may still be mapped of
-     * the device's regions must be unmapped before.  Cannot fail: what the
-     * kernel refuses is reported, and the rest is undone.
+     * Undo attach_device(), in reverse order.  The caller must have unmapped
+     * the device's regions.  Cannot fail: what the kernel refuses is reported,
+     * and the rest is undone.
      */
     void (*detach_device)(VFIODevice *vbasedev);
 
     /*
      * Let devices reach @size bytes at @vaddr under @iova, all multiples of
-     * the smallest page size.  -errno, because a RamDiscardListener has to
-     * return that; map_error() turns it into words.  On failure nothing of
-     * the range is mapped.
+     * the smallest page size.  Returns 0 or -errno, because a
+     * RamDiscardListener has to return that; map_error() turns it into words.
+     * On failure nothing of the range is mapped.
      */
     int (*dma_map)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
                    void *vaddr, bool readonly);
 
     /*
      * The same for a BAR of another device (peer-to-peer).  Success means
-     * that nothing has to be said, whether it was mapped or not.  NULL where
-     * dma_map() does it.
+     * that there is nothing to report, whether the BAR was mapped or not.
+     * NULL if dma_map() does this as well.
      */
     int (*dma_map_bar)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
                        void *vaddr, bool readonly);
 
     /*
-     * Undo dma_map() for all of [@iova, @iova + @size - 1].  0 also when
-     * nothing is mapped there; holes are no error.  Cutting a map in two is
-     * not possible, and an error where the kernel tells.  @iotlb is set when
-     * a guest's IOMMU asks, for whom pages that are dirty must be recorded.
+     * Undo dma_map() for all of [@iova, @iova + @size - 1].  Returns 0 also if
+     * nothing is mapped there; holes are no error.  A map cannot be cut in two;
+     * trying to is an error if the kernel reports it.  @iotlb is set if a
+     * guest's IOMMU asks; then pages that are dirty must be recorded.
      */
     int (*dma_unmap)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
                      IOMMUTLBEntry *iotlb);
 
-    /* Say in *@errp what @ret from dma_map() meant for that range. */
+    /* Set *@errp to what @ret from dma_map() meant for that range. */
     void (*map_error)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
                       void *vaddr, int ret, Error **errp);
 
     /*
-     * @section appeared while the VM runs, and could not be mapped.  NULL:
-     * QEMU ends.  @err is freed.
+     * @section appeared while the VM runs, and could not be mapped.  If this is
+     * NULL, QEMU ends.  Frees @err.
      */
     void (*map_failed)(VFIOContainer *container, MemoryRegionSection *section,
                        Error *err);
 
     /*
-     * Start or stop recording which pages devices write to.  NULL where the
-     * container never can.  A failure is reported by the callee: those who
-     * ask have nobody to tell.
+     * Start or stop recording which pages devices write to.  NULL if the
+     * container never can.  The callee reports a failure, because the callers
+     * have no way to.
      */
     void (*set_dirty_page_tracking)(VFIOContainer *container, bool start);
 
     /*
-     * Add the pages written to in [@iova, @iova + @size - 1] to QEMU's own
+     * Mark the pages written to in [@iova, @iova + @size - 1] in QEMU's own
      * dirty bitmap, from @ram_addr on.  Only called while
-     * ->dirty_pages_supported.  0 or -errno; reported by the callee.
+     * ->dirty_pages_supported.  Returns 0 or -errno; the callee reports it.
      */
     int (*query_dirty_bitmap)(VFIOContainer *container, uint64_t iova,
                               uint64_t size, ram_addr_t ram_addr);
 
     /*
      * For IOMMUs whose windows follow the guest's (sPAPR): called before the
-     * first map of @section and after its last unmap.  NULL elsewhere.
+     * first map of @section and after its last unmap.  NULL for other IOMMUs.
      */
     bool (*add_window)(VFIOContainer *container, MemoryRegionSection *section,
                        Error **errp);
@@ -143,17 +143,17 @@ void vfio_container_init(VFIOContainer *container, VFIOAddressSpace *space,
 /**
  * vfio_container_destroy: undo vfio_container_init()
  *
- * Takes @container out of its address space's list.  The listener is
- * unregistered, no device is left.  Does not free @container, which is part
- * of a larger struct.
+ * Takes @container out of its address space's list.  The caller has
+ * unregistered the listener, and no device is left.  Does not free @container,
+ * which is part of a larger struct.
  */
 void vfio_container_destroy(VFIOContainer *container);
 
 /**
  * vfio_container_listen: map what the address space holds, then follow it
  *
- * The caller unregisters ->listener, after a failure too: it is the container
- * that knows whether what was mapped until then goes with it.
+ * The caller unregisters ->listener, after a failure too: only the container
+ * knows whether destroying it also unmaps what was mapped so far.
  */
 bool vfio_container_listen(VFIOContainer *container, Error **errp);
 
@@ -171,7 +171,7 @@ void vfio_host_win_add(VFIOContainer *container, hwaddr min_iova,
 int vfio_host_win_del(VFIOContainer *container, hwaddr min_iova,
                       hwaddr max_iova);
 
-/* The operations of @container's table, for the listener; see there. */
+/* For the listener: call the operations in @container's table, see above. */
 int vfio_dma_map(VFIOContainer *container, hwaddr iova, ram_addr_t size,
                  void *vaddr, bool readonly);
 int vfio_dma_map_section(VFIOContainer *container,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * VFIO devices of every kind: their list, and the pair of functions by which
- * vfio-pci, vfio-platform, vfio-ap and vfio-ccw get and give back a device
+ * VFIO devices of every kind: their list, and the pair of functions that
+ * vfio-pci, vfio-platform, vfio-ap and vfio-ccw use to get and release a device
  *
  * Everything is called with the big lock held.
  */
@@ -24,26 +24,28 @@ extern VFIODeviceList vfio_device_list;
 /**
  * vfio_device_take_fd: use the descriptor that fd= gives
  *
- * Called first, before anything of the device is known; does nothing without
- * fd=, which is ->fd_param: a number, or a name given by the monitor's getfd.
+ * Called first, before anything is known about the device.  Does nothing
+ * without fd=.  ->fd_param is the value of fd=: a number, or a name given by
+ * the monitor's getfd.
  *
- * @other: option that names the device too, NULL if there is none; giving both
- *         is an error, as is fd= without iommufd=
+ * @other: another option that names the device, NULL if there is none; giving
+ *         both is an error, as is fd= without iommufd=
  *
  * On success ->fd and ->fd_given are set, and ->sysfsdev is the device's folder
- * in sysfs, or NULL where that is not visible.
+ * in sysfs, or NULL if that is not visible.
  *
- * A descriptor that has a name is the device's from here on, and is closed when
- * this or anything later fails.  One that is a number is lent (->fd_lent), and
- * stays open and its giver's when something fails before the device is bound.
- * Once it is bound it is the device's in either case, and is closed with it.
+ * A descriptor given by name belongs to the device from here on, and is closed
+ * if this or anything later fails.  A descriptor given by number is only lent
+ * (->fd_lent): if something fails before the device is bound, it stays open and
+ * belongs to whoever gave it.  Once the device is bound, either kind belongs to
+ * the device and is closed with it.
  */
 bool vfio_device_take_fd(VFIODevice *vbasedev, const char *other,
                          Error **errp);
 
 /**
  * vfio_device_kernel_name: the name of the device's folder in sysfs, such as
- * "0000:01:00.0"; "fd=FD" where that is not known.  To be freed.
+ * "0000:01:00.0"; "fd=FD" if that is not known.  To be freed.
  */
 char *vfio_device_kernel_name(VFIODevice *vbasedev);
 
@@ -53,14 +55,14 @@ bool vfio_device_is_mdev(VFIODevice *vbasedev);
 /**
  * vfio_device_attach: open the device that the user named, and give it memory
  *
- * @vbasedev: its ->name, ->sysfsdev, ->type, ->ops, ->dev and
- *            ->ram_block_discard_allowed are set, and ->iommufd and ->vf_token
- *            where the user chose an iommufd object, gave a token
+ * @vbasedev: ->name, ->sysfsdev, ->type, ->ops, ->dev and
+ *            ->ram_block_discard_allowed are set; ->iommufd and ->vf_token are
+ *            set if the user gave an iommufd object or a token
  * @as: where the guest's DMA goes.  The device shares the container of other
- *      devices with the same @as (and the same object) where possible.
+ *      devices with the same @as (and the same object) if possible.
  *
  * On success ->fd and what VFIO_DEVICE_GET_INFO says are set.  On failure
- * nothing is left behind, and it may be tried again.
+ * nothing is left behind, and the caller may try again.
  */
 bool vfio_device_attach(VFIODevice *vbasedev, AddressSpace *as, Error **errp);
 
@@ -68,17 +70,17 @@ bool vfio_device_attach(VFIODevice *vbasedev, AddressSpace *as, Error **errp);
  * vfio_device_detach: undo vfio_device_attach(); closes ->fd
  *
  * The caller has unmapped the device's regions.  For a device that is not
- * attached only a given descriptor is let go of.
+ * attached, this only lets go of a descriptor that was given.
  */
 void vfio_device_detach(VFIODevice *vbasedev);
 
-/* For attach_device() and detach_device() of a container's operations. */
+/* For attach_device() and detach_device() in a container's operations */
 
 /**
  * vfio_device_list_add: record that @vbasedev is attached to ->container
  *
- * @before: the device that a reset shall take next after it, NULL for the
- *          one that was attached last
+ * @before: the device that a reset takes right after this one; NULL for the one
+ *          that was attached last
  */
 void vfio_device_list_add(VFIODevice *vbasedev, VFIODevice *before);
 void vfio_device_list_remove(VFIODevice *vbasedev);
@@ -86,8 +88,8 @@ void vfio_device_list_remove(VFIODevice *vbasedev);
 /**
  * vfio_reset_handler_get: make a reset of the guest reset the devices
  *
- * Whoever holds devices calls it before the first, and
- * vfio_reset_handler_put() after the last.
+ * Each holder of devices calls it before its first device, and
+ * vfio_reset_handler_put() after its last.
  */
 void vfio_reset_handler_get(void);
 void vfio_reset_handler_put(void);
