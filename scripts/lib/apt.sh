@@ -1,25 +1,25 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Packages of the distribution without root and without touching the system.
+# Gets packages of the distribution without root and without touching the system.
 #
 # apt runs with a configuration of its own in the cache: the machine's own
-# entries (so its mirrors, proxies and keys hold) with deb-src beside each
-# deb, and lists and archives in private folders. Needs say.sh and cache.sh.
+# entries (so that its mirrors, proxies and keys apply) with a deb-src for each
+# deb, and with lists and archives in private folders. Needs say.sh and cache.sh.
 #
 #     apt_fetch PACKAGE [VERSION]    -> path of a .deb
 #     apt_fetch_source PACKAGE GLOB  -> path of a .dsc
 #     apt_newest REGEX               -> newest package whose name matches
 
-# Where the machine's entries are; a test has its own.
+# Where the machine's entries are; a test uses its own.
 APT_ETC=${APT_ETC:-/etc/apt}
 
-# Lists older than this many minutes are fetched anew before a download.
+# Lists older than this many minutes are fetched again before a download.
 APT_LISTS_MINUTES=1440
 
 # apt_entries DIR: writes the machine's entries into DIR, with source packages
-# enabled. Both formats of sources.list(5) are taken; media that would have to
-# be put into a drive are left out.
+# enabled. Takes both formats of sources.list(5), and leaves out media that
+# would have to be put into a drive.
 apt_entries()
 {
     local out=$1 file
@@ -40,7 +40,7 @@ apt_entries()
     done
 }
 
-# apt_private TOOL ARGUMENT...: apt-get or apt-cache under the private
+# apt_private TOOL ARGUMENT...: runs apt-get or apt-cache with the private
 # configuration.
 apt_private()
 {
@@ -50,9 +50,9 @@ apt_private()
     LC_ALL=C "$tool" -q -c "$(cache_dir apt)/apt.conf" "$@"
 }
 
-# apt_configure: writes the private configuration. Hooks of the system's
-# configuration are cleared: they tend the system's lists, not these. The
-# download user is dropped, since it could not write into a home folder.
+# apt_configure: writes the private configuration. It clears the hooks of the
+# system's configuration, which are for the system's lists and not for these. It
+# drops the download user, who could not write into a home folder.
 apt_configure()
 {
     local dir
@@ -78,9 +78,9 @@ Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
 CONF
 }
 
-# apt_update [now]: fetches the lists when there are none, when they are old,
-# or when asked to. An entry that fails is not fatal here: what is looked for
-# may well be in another one, and who looks for it says so if it is not.
+# apt_update [now]: fetches the lists if there are none, if they are old, or if
+# told to. An entry that fails is not fatal here: another one may have what is
+# wanted, and if none has, the caller says so.
 apt_update()
 {
     local dir
@@ -99,8 +99,8 @@ apt_update()
     fi
 }
 
-# apt_try_twice COMMAND...: a mirror drops old versions, so lists that are
-# fresh by their age can name a file that is gone: one more try with new ones.
+# apt_try_twice COMMAND...: a mirror drops old versions, so recent lists may
+# name a file that is gone. If COMMAND fails, tries once more with new lists.
 apt_try_twice()
 {
     apt_update
@@ -147,8 +147,8 @@ apt_fetch_locked()
 }
 
 # apt_fetch PACKAGE [VERSION]: prints the path of a .deb of PACKAGE in the
-# cache, fetching it when there is none. With VERSION, that one if it can be
-# had, another one (with a note) if not. Nothing is installed.
+# cache, and fetches it first if there is none. Prefers VERSION, but takes
+# another one (with a note) if VERSION is not available. Installs nothing.
 apt_fetch()
 {
     cache_lock apt apt_fetch_locked "$@"
@@ -169,7 +169,7 @@ apt_newest_locked()
         die "no package matches $1 in the machine's package lists"
 }
 
-# apt_known NAME: prints NAME if the package lists have a package of it.
+# apt_known NAME: prints NAME if the package lists have a package of that name.
 apt_known()
 {
     apt_update
@@ -193,8 +193,8 @@ apt_download_source()
          log_run "$log" apt_private apt-get source --download-only "$want")
 }
 
-# apt_source_version PACKAGE GLOB: the newest version of the source package
-# that matches GLOB; a backport may be newer than what is wanted.
+# apt_source_version PACKAGE GLOB: prints the newest version of the source
+# package that matches GLOB; a backport may be newer than what is wanted.
 apt_source_version()
 {
     local package=$1 glob=$2 version newest=
@@ -240,7 +240,7 @@ apt_fetch_source_locked()
 }
 
 # apt_fetch_source PACKAGE GLOB: prints the path of the .dsc of the source
-# package's newest version that matches GLOB, its other files beside it.
+# package's newest version that matches GLOB. Its other files are beside it.
 apt_fetch_source()
 {
     cache_lock apt apt_fetch_source_locked "$@"

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The cache: whatever took long to get or to make and can be had again.
+# The cache: what took long to download or build, and can be made again.
 #
-# It lies outside the repository, so that a fresh clone finds what an earlier
-# one left; removing it costs time and nothing else. In it:
+# It is outside the repository, so that a fresh clone finds what an earlier one
+# left; removing it costs nothing but time. It has:
 #
 #     apt/        a private apt configuration and its package lists
 #     debs/       binary packages, as downloaded
@@ -15,7 +15,7 @@
 # QEMU_IOMMUFD_CACHE names another place for it.
 
 # cache_dir [NAME]: prints the path of the cache, or of the folder NAME in
-# it, which exists afterwards.
+# it, which is created if needed.
 # shellcheck disable=SC2120 # the argument is optional
 cache_dir()
 {

@@ -4,13 +4,13 @@
 # How Debian itself builds qemu-system-x86, read from its source package:
 # debian/rules has the options of QEMU's configure, and comments in
 # debian/control say which packages an option needs. Needs say.sh and
-# packages.sh; SOURCE is a tree with the folder debian.
+# packages.sh; SOURCE is a tree that has the folder debian.
 
-# Where the package of this project lives.
+# Where this project's package is installed.
 DEBIAN_PREFIX=/usr/lib/qemu-iommufd
 
-# debian_all_options SOURCE: prints the options, one a line, for whatever
-# emulators Debian builds at once.
+# debian_all_options SOURCE: prints the options, one a line. They are for all
+# emulators that Debian builds at once.
 debian_all_options()
 {
     make -n -C "$1" -f debian/rules BUILD_PACKAGES=qemu-system configure-qemu |
@@ -18,8 +18,8 @@ debian_all_options()
         sed -n 's/.*configure //p' | xargs -n 1 printf '%s\n'
 }
 
-# debian_needs SOURCE: prints, of each comment with options and the packages
-# that follow it, a line "OPTION... : BUILD-DEPENDENCIES".
+# debian_needs SOURCE: for each comment that has options, and the packages that
+# follow it, prints a line "OPTION... : BUILD-DEPENDENCIES".
 debian_needs()
 {
     sed -n '/^Build-Depends:/,/^Build-Depends-Indep:/p' "$1/debian/control" |
@@ -36,8 +36,8 @@ debian_needs()
             END { tell() }'
 }
 
-# debian_missing SOURCE: prints, of each line of debian_needs() that cannot be
-# had here, that line with the packages that are missing.
+# debian_missing SOURCE: for each line of debian_needs() whose packages are not
+# all installed, prints that line with the packages that are missing.
 debian_missing()
 {
     local line needs missing
@@ -57,7 +57,7 @@ debian_install()
             "what apt-get said is above"
 }
 
-# debian_say_missing SOURCE: what is left out, and what brings it.
+# debian_say_missing SOURCE: says what is left out, and which packages it needs.
 debian_say_missing()
 {
     local options needs
@@ -67,9 +67,9 @@ debian_say_missing()
     done < <(debian_missing "$1")
 }
 
-# debian_options SOURCE: prints the options for this machine: without those
-# whose libraries are not here (QEMU's configure looks for them by itself), and
-# without the documentation and the tools, which are in other packages.
+# debian_options SOURCE: prints the options for this machine. They leave out
+# options whose libraries are not installed (QEMU's configure looks for those by
+# itself), and the documentation and the tools, which are in other packages.
 debian_options()
 {
     local option left_out

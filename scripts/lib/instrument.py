@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Writes a build.ninja for a QEMU of which vfio and iommufd are instrumented.
+"""Writes a build.ninja for a QEMU in which vfio and iommufd are instrumented.
 
     instrument.py BUILD OUTPUT FLAG...
 
 The objects of hw/vfio, of the iommufd object, and of coroutines (which a
-sanitizer has to be told of) are compiled once more, as in QEMU's own BUILD but
-with the FLAGs of gcc too, and linked with all of its other ones. OUTPUT/build.ninja
-is for `ninja -C BUILD -f`; what it makes is OUTPUT/qemu-system-x86_64.
+sanitizer has to be told about) are compiled again, as in QEMU's own BUILD but
+with gcc's FLAGs added, and linked with all of BUILD's other objects.
+OUTPUT/build.ninja is for `ninja -C BUILD -f`; it builds
+OUTPUT/qemu-system-x86_64.
 """
 
 import json
@@ -33,7 +34,8 @@ rule link
 
 
 def redirected(words, output):
-    """The WORDS of a command with what it writes, or wrote before, in OUTPUT."""
+    """The WORDS of a command; files that it, or one before it, writes are in
+    OUTPUT."""
     for word in words:
         if word == PROGRAM or INSTRUMENTED.fullmatch(word.removesuffix('.d')):
             word = f'{output}/{word}'
@@ -46,7 +48,7 @@ def statement(rule, out, inputs, command):
 
 
 def link_command(build):
-    """The words; an object that is linked as a library's part is not there."""
+    """The words; an object that is linked as part of a library is not in them."""
     commands = subprocess.run(
         ['/usr/bin/ninja', '-C', build, '-t', 'commands', '-s', PROGRAM],
         check=True, capture_output=True, text=True).stdout
@@ -65,7 +67,7 @@ def main(build, output, *flags):
         text += statement('compile', objects[-1], [entry['file']],
                           [*command, *flags])
     command = list(redirected(link_command(build), output))
-    # before the library that it is a part of, whose own is not taken then
+    # before the library that each is a part of, so that its own is not used
     command[1:1] = [file for file in objects if file not in command]
     text += statement('link', f'{output}/{PROGRAM}', [*objects, '|', PROGRAM],
                       [*command, *flags])

@@ -3,14 +3,13 @@
 #
 # The overlay: this project's own files, linked into the assembled tree.
 #
-# Links, so that an editor works on the one true file, and relative ones, so
-# that the checkout can be moved. The list of links stands in .git/overlay of
-# the assembled tree; its .git/info/exclude hides them from git there. Needs
-# say.sh and tree.sh.
+# They are links so that an editor changes the one true file, and relative ones
+# so that the checkout can be moved. .git/overlay in the assembled tree lists
+# them; .git/info/exclude hides them from git there. Needs say.sh and tree.sh.
 
 OVERLAY_DIRS='backends hw include qapi docs/devel docs/system tests/qtest'
 
-# overlay_files: prints the files of the overlay, sorted; not what editors
+# overlay_files: prints the files of the overlay, sorted, without what editors
 # and patch leave behind.
 overlay_files()
 {
@@ -23,7 +22,7 @@ overlay_files()
     done | LC_ALL=C sort
 }
 
-# overlay_refuse: the overlay never replaces a file of QEMU.
+# overlay_refuse: stops if the overlay would replace a file of QEMU.
 overlay_refuse()
 {
     local taken
@@ -52,7 +51,7 @@ overlay_link_file()
     ln -s "$(overlay_way "$root")${up//\//../}$file" "$root/$file"
 }
 
-# overlay_way ROOT: the relative path from ROOT, below TOP, up to TOP.
+# overlay_way ROOT: prints the relative path from ROOT, below TOP, up to TOP.
 overlay_way()
 {
     local below=${1#"$TOP"/}
@@ -60,8 +59,8 @@ overlay_way()
     printf '../%s' "${below//\//../}"
 }
 
-# overlay_link ROOT LIST: ROOT has a link for each file of the overlay and
-# none for files that are gone since LIST was written. Prints nothing when
+# overlay_link ROOT LIST: makes ROOT have a link for each file of the overlay,
+# and none for files that are gone since LIST was written. Prints nothing if
 # nothing changed.
 overlay_link()
 {
@@ -82,7 +81,7 @@ overlay_link()
     rm -f "$list.new"
 }
 
-# overlay_hide: git in the assembled tree does not see the links.
+# overlay_hide: hides the links from git in the assembled tree.
 overlay_hide()
 {
     sed 's|^|/|' "$SOURCE/.git/overlay" >"$SOURCE/.git/info/exclude"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The Debian packages that base/packages lists: which are missing, and how to
-# get them. Works where nothing is installed yet. Needs say.sh.
+# install them. Works before anything is installed. Needs say.sh.
 
 # packages_wanted FILE GROUP...: prints the packages of the groups.
 packages_wanted()
@@ -27,7 +27,7 @@ packages_missing()
     local package
 
     packages_wanted "$@" | while read -r package; do
-        # one word for each architecture; "not-installed" is one of them
+        # there is one word for each architecture; it may be "not-installed"
         case " $(dpkg-query -W -f='${db:Status-Status} ' "$package" 2>/dev/null)" in
         *' installed '*) ;;
         *) printf '%s\n' "$package" ;;
@@ -35,7 +35,7 @@ packages_missing()
     done
 }
 
-# packages_line PACKAGE...: prints the command that brings them.
+# packages_line PACKAGE...: prints the command that installs them.
 packages_line()
 {
     local sudo=
@@ -63,9 +63,9 @@ packages_known()
              grep -c 'Candidate: [^(]')" -eq $# ]
 }
 
-# packages_install PACKAGE...: installs them without a question. The lists
-# are fetched when they know nothing of a package, and once more when what
-# they name is gone from the mirror.
+# packages_install PACKAGE...: installs them without asking. Fetches the lists
+# if they lack a package, and once more if a file that they name is gone from
+# the mirror.
 packages_install()
 {
     local options=(-y -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300)

@@ -2,19 +2,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Builds of QEMU: the assembled tree, the unpatched base, each step of the
-# series. All are made alike, so that they differ in their source only.
+# series. All are built in the same way, so that only their source differs.
 #
-# A build lies in DIR/qemu and its source in DIR/source. A compiler thus sees
-# the same relative paths in each, and ccache, which is told to make absolute
-# paths below TOP relative and to leave the working folder out, finds in one
+# A build is in DIR/qemu and its source in DIR/source. So a compiler sees the
+# same relative paths in each build. ccache is told to make absolute paths below
+# TOP relative and to ignore the working folder, so it can reuse in one build
 # what was compiled for another. Needs say.sh and cache.sh.
 
 QEMU_OPTIONS=$TOP/build/options
 QEMU_FIRMWARE='/usr/share/qemu /usr/share/seabios /usr/lib/ipxe/qemu'
 
-# What any QEMU here is configured with. Debian's source comes without
-# submodules and without firmware; the firmware's places are those of Debian's
-# packages.
+# The options of every QEMU here. Debian's source comes without submodules and
+# without firmware; the firmware paths are those of Debian's packages.
 QEMU_DEFAULTS=(
     --target-list=x86_64-softmmu
     --disable-docs
@@ -25,9 +24,9 @@ QEMU_DEFAULTS=(
 )
 [ ! -x /usr/bin/ccache ] || QEMU_DEFAULTS+=("--cc=ccache gcc")
 
-# ... and a lean one: what KVM, TCG, a network for the guest and libvirt's
-# sandbox need. A tree with a .git would have warnings fatal and one without
-# would not, hence --enable-werror for both.
+# More options, for a lean QEMU: what KVM, TCG, a network for the guest and
+# libvirt's sandbox need. By default warnings are fatal only in a tree that has
+# a .git; --enable-werror makes all builds the same.
 QEMU_LEAN=(
     --without-default-features
     --enable-kvm
@@ -37,8 +36,8 @@ QEMU_LEAN=(
     --enable-werror
 )
 
-# qemu_environment: what every configuration and compilation is run with. The
-# distribution's tools come first: a python3 of the user's may lack modules.
+# qemu_environment: sets the environment for every configuration and compilation.
+# The distribution's tools come first: a python3 of the user's may lack modules.
 qemu_environment()
 {
     PATH=/usr/bin:/bin:$PATH
@@ -48,14 +47,14 @@ qemu_environment()
     CCACHE_NOHASHDIR=1
     CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-4G}
     # not CCACHE_DEPEND, though it makes a miss cheaper: the headers of trace
-    # events name their source by its absolute path, and only what comes out of
-    # the preprocessor has that made relative
+    # events name their source by its absolute path, which is made relative only
+    # in the preprocessor's output
     export CCACHE_DIR CCACHE_BASEDIR CCACHE_NOHASHDIR CCACHE_MAXSIZE
 }
 
-# qemu_options: prints what QEMU's configure is run with, one option a line.
-# Where those that ./configure took begin with --like-debian, which is this
-# project's own, they have all that Debian has (debian.sh), and nothing is lean.
+# qemu_options: prints the options of QEMU's configure, one a line. If the
+# options given to ./configure begin with --like-debian, which is this project's
+# own, they have all that Debian has (debian.sh), and the lean ones are not used.
 qemu_options()
 {
     local options=()
@@ -69,8 +68,8 @@ qemu_options()
     printf '%s\n' "${options[@]}"
 }
 
-# qemu_key DIR: prints a hash of what QEMU's configure is run with. A change
-# of meson's files needs no new run: ninja sees to that.
+# qemu_key DIR: prints a hash of what QEMU's configure depends on. If only
+# meson's files change, configure need not run again: ninja handles that.
 qemu_key()
 {
     {
@@ -80,10 +79,10 @@ qemu_key()
     } | sha256sum
 }
 
-# qemu_configure DIR VERSION: runs QEMU's configure in DIR/qemu, unless it was
-# run with the same before. VERSION is what --version adds to QEMU's own. The
-# build starts over, since an option that is gone would leave its traces; that
-# costs little with ccache.
+# qemu_configure DIR VERSION: runs QEMU's configure in DIR/qemu, unless it has
+# run with the same options before. VERSION is what --version adds to QEMU's own.
+# The build starts from scratch, since an option that was removed would leave
+# traces; with ccache that costs little.
 qemu_configure()
 {
     local dir=$1 version=$2 key options
@@ -108,10 +107,9 @@ qemu_configure()
     printf '%s\n' "$key" >"$dir/qemu/configured.key"
 }
 
-# qemu_link_firmware BUNDLE: QEMU that runs from its build folder looks for
-# everything below the BUNDLE there, under the path that it was configured
-# with (get_relocated_path() in util/cutils.c); so Debian's firmware is linked
-# to where it looks.
+# qemu_link_firmware BUNDLE: a QEMU that runs from its build folder looks for
+# everything below BUNDLE, under the path that it was configured with
+# (get_relocated_path() in util/cutils.c). This links Debian's firmware there.
 qemu_link_firmware()
 {
     local bundle=$1 dir
@@ -124,8 +122,8 @@ qemu_link_firmware()
 }
 
 # qemu_build DIR [TEST...]: builds what is installed, and the test programs
-# named (targets.py says more); QEMU_BUILT is what that was, below DIR/qemu.
-# ninja shows how far it is.
+# named (see targets.py). Sets QEMU_BUILT to what was built, below DIR/qemu.
+# ninja shows the progress.
 qemu_build()
 {
     local dir=$1 ninja=(/usr/bin/ninja -C "$1/qemu")

@@ -1,32 +1,32 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What a script tells the person in front of it.
+# What a script tells its user.
 #
-# All of it goes to standard error, so that a function's standard output
-# stays its result: path=$(apt_fetch PACKAGE) prints progress and still
-# yields only a path.
+# All of it goes to standard error, so that a function's standard output is
+# only its result: path=$(apt_fetch PACKAGE) prints progress, and path is still
+# only a path.
 
-# say TEXT...: one line of news.
+# say TEXT...: prints one line of news.
 say()
 {
     printf '%s\n' "$*" >&2
 }
 
-# note TEXT...: something unusual that is not wrong.
+# note TEXT...: prints something unusual that is not wrong.
 note()
 {
     printf 'note: %s\n' "$*" >&2
 }
 
-# warn TEXT...: something that may hurt later.
+# warn TEXT...: prints something that may hurt later.
 warn()
 {
     printf 'warning: %s\n' "$*" >&2
 }
 
-# die TEXT [WHAT-TO-DO...]: the last message of a failed script. TEXT says
-# what was tried and what failed; each further argument is a line of its own
+# die TEXT [WHAT-TO-DO...]: prints the last message of a failed script, and ends
+# it. TEXT says what was tried and what failed; each further argument is a line
 # that says what to do about it.
 die()
 {
@@ -36,8 +36,8 @@ die()
     exit 1
 }
 
-# steps COUNT, then step TEXT...: "[3/8] text". The count is given ahead so
-# that the reader knows how far it is.
+# steps COUNT, then step TEXT...: prints "[3/8] text". The count comes first, so
+# that the reader sees how far the script is.
 steps()
 {
     STEP_COUNT=$1
@@ -50,9 +50,9 @@ step()
     printf '[%d/%d] %s\n' "$STEP_NOW" "$STEP_COUNT" "$*" >&2
 }
 
-# log_run LOG COMMAND...: runs COMMAND with its output in LOG, since hundreds
-# of lines of success tell nothing; when it fails, the end of LOG is shown.
-# Returns the command's status.
+# log_run LOG COMMAND...: runs COMMAND with its output in LOG, since hundreds of
+# lines of success say nothing. If it fails, shows the end of LOG. Returns the
+# command's status.
 log_run()
 {
     local log=$1 status=0

@@ -3,9 +3,9 @@
 
     targets.py BUILD [TEST...]
 
-Everything that QEMU builds by default, and so all that it installs, but not
-its tests, which are half of the work: of those, the programs that are named.
-A TEST may be a shell pattern.
+These are all targets that QEMU builds by default, and so all that it installs,
+except its tests, which are half of the work. Of the tests, only the programs
+that are named are printed. A TEST may be a shell pattern.
 """
 
 import fnmatch
