@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Starts a QEMU once, and prints how long it took for what
+ * Starts a QEMU once, and prints how long each step took
  *
  *     measure [--plug DEVICE]... QEMU ARGUMENT...
  *     measure --touch MIB
@@ -9,15 +9,15 @@
  *   start    from exec to the first answer of its monitor, with -S
  *   plugN    device_add of the Nth DEVICE, JSON without the braces; its id
  *            must be devN and its slot 8 + N, of a PC's only bus
- *   unplugN  from the eject to when QEMU has no file of VFIO's more than
- *            before the device came; the last one first
- *   end      from the command to end it to when it is gone
+ *   unplugN  from the eject until QEMU has no more files of VFIO's open than
+ *            before the device came; the last device comes first
+ *   end      from the command to end QEMU until it is gone
  *
- * --touch writes to that much memory and ends: memory that the machine never
- * had would be counted for whoever comes first.
+ * --touch writes to that much memory and ends. Without it, the first QEMU would
+ * be charged for memory that the machine has never had before.
  *
  * The monitor and a qtest server, which stands in for the guest's eject, are
- * on two ends of socket pairs.
+ * each at one end of a socket pair.
  */
 #include <dirent.h>
 #include <err.h>
@@ -102,7 +102,7 @@ static void start(int count, char **words)
     qtest = fdopen(qtest_fds[0], "r+");
 }
 
-/* The next line of the monitor that has @word in it */
+/* Waits for the next line of the monitor that has @word in it. */
 static void await(const char *word)
 {
     char line[65536];
@@ -141,7 +141,7 @@ static bool starts_with(const char *text, const char *prefix)
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* How many files of devices it has open; KVM's device for VFIO stays. */
+/* How many device files QEMU has open, except KVM's VFIO device (it stays) */
 static int vfio_files(void)
 {
     char path[512], target[256];

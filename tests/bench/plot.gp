@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# How the start of a VM depends on its memory. Set by bench: terminal, and
-# data, a file that ends in .tsv and has what summary.py's write_data() says.
+# How the start of a VM depends on its memory. bench sets terminal and data; data
+# is a file that ends in .tsv, as written by summary.py's write_data().
 
 eval "set terminal ".terminal
 set output data[1:strlen(data) - 4].(terminal[1:3] eq "svg" ? ".svg" : ".png")

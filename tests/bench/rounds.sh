@@ -4,13 +4,13 @@
 #
 # In the rig: measures QEMUs with a device passed through, and prints CSV. What
 # is compared runs alternately, so that a machine that becomes slower or faster
-# does so for all of them. Environment:
+# affects all of it. Environment:
 #
-#   BENCH_ROUNDS   how often
+#   BENCH_ROUNDS   number of rounds
 #   BENCH_MEMORY   MiB of the guests
 #   BENCH_PAGES    kinds of memory, see memory_arguments
 #   BENCH_PATHS    none (no device), legacy, iommufd, threads-N (iommufd with
-#                  map-threads=N); "@NAME" behind: by the QEMU in /opt/NAME
+#                  map-threads=N); "@NAME" after it selects the QEMU in /opt/NAME
 #   BENCH_CASES    start; plug, which has its own pages; reads and viommu, which
 #                  have their own memory and paths
 
@@ -21,7 +21,7 @@ THP=/sys/kernel/mm/transparent_hugepage/enabled
 HUGE=/proc/sys/vm/nr_hugepages
 HUGE_MIB=2
 
-# The first has no reset method, and so takes no time for one.
+# The first one has no reset method, so no time is spent on a reset.
 DEVICE=$(address_of edu2)
 OTHER=$(address_of edu0)
 
@@ -38,7 +38,7 @@ memory_arguments()
     esac
 }
 
-# prepare_memory PAGES MIB: what the kernel has to be told before
+# prepare_memory PAGES MIB: sets what the kernel must know before
 prepare_memory()
 {
     huge=0
@@ -65,7 +65,7 @@ object_arguments()
     esac
 }
 
-# read_in_guest PATH: what a thousand reads took, in a guest that boots
+# read_in_guest PATH: how long a thousand reads take in a guest
 read_in_guest()
 {
     VFIO_TEST_MODE=$1
@@ -75,7 +75,8 @@ read_in_guest()
     guest_said reads | awk '{ printf "reads %.3f\n", $1 / 1000 }'
 }
 
-# compare_viommu: as lines of words; there the paths alternate page by page.
+# compare_viommu: prints lines of text; this test itself alternates the paths page
+# by page.
 compare_viommu()
 {
     for who in rate kernel; do
@@ -85,7 +86,7 @@ compare_viommu()
     done
 }
 
-# measure CASE PATH PAGES MIB: what measure prints
+# measure CASE PATH PAGES MIB: prints what the program measure prints
 measure()
 {
     name=qemu
@@ -112,8 +113,8 @@ measure()
     esac
 }
 
-# rounds CASE PAGES MIB PATHS; the first one, of each kind of pages, is for the
-# caches.
+# rounds CASE PAGES MIB PATHS; for each kind of pages, the first round only warms
+# up the caches.
 rounds()
 {
     round=0
@@ -130,7 +131,7 @@ rounds()
     done
 }
 
-# All that a guest may get; see measure.c.
+# Touch all that a guest may get; see measure.c.
 /rig/tests/measure --touch $(($(awk '/MemAvailable/ { print $2 }' /proc/meminfo) / 1024 - 256))
 
 warm=

@@ -3,10 +3,10 @@
 
     summary.py CSV DIRECTORY
 
-A cell is the median, with the lowest and the highest in brackets, and the
-median's ratio to that of the legacy path. A start is without what the same
-QEMU needs without the device. For each kind of pages there is a file
-start-PAGES.tsv in DIRECTORY.
+A cell is the median, with the lowest and the highest in brackets, and the ratio
+of the median to that of the legacy path. From each start the time is subtracted
+that the same QEMU needs without the device. For each kind of pages there is a
+file start-PAGES.tsv in DIRECTORY.
 """
 
 import csv
@@ -19,7 +19,7 @@ from pathlib import Path
 BASELINE = 'none'
 REFERENCE = 'legacy'
 
-# Of what a case measures: what the tables call it, in their order
+# The tables' names for what a case measures, in the order of the tables
 TITLES = {
     ('start', 'start'): 'start of the VM, more than without the device',
     ('start', 'end'): 'end of the VM',
@@ -42,7 +42,7 @@ PAGES = {
 def read(path):
     """({(case, what): {pages: {mib: {path: [seconds]}}}}, [remark])
 
-    A last line that is cut short, of a run that was ended, is left out.
+    If a run was stopped and its last line is cut short, that line is left out.
     """
     figures = defaultdict(lambda: defaultdict(lambda: defaultdict(
         lambda: defaultdict(list))))
@@ -58,7 +58,7 @@ def read(path):
 
 
 def baseline_of(path):
-    """The path without a device of the same QEMU"""
+    """The path of the same QEMU that is without a device"""
     return re.sub('^[^@]*', BASELINE, path)
 
 

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Lets one of the calls fail that a program makes for passed-through devices.
+ * Makes one of the calls fail that a program makes for passed-through devices.
  *
- * Preloaded (LD_PRELOAD), it counts what the program asks of /dev/iommu, of
- * VFIO's character devices, of KVM's vfio device and of the devices' files in
- * sysfs, and with these its eventfds and small threads. Where the file that
- * VFIO_FAULT_FILE names says so, a call fails with an errno and is not made.
- * All others reach the kernel. Or that call is made, and it is the kernel that
- * fails in it, at a step that it is told by /proc/thread-self/fail-nth.
+ * When preloaded (LD_PRELOAD), it counts the program's calls on /dev/iommu, on
+ * VFIO's character devices, on KVM's VFIO device and on the devices' files in
+ * sysfs, and the eventfds and small threads that it creates for them. The file
+ * that VFIO_FAULT_FILE names says which call fails. Either that call fails
+ * with an errno and is not made. Or it is made, and the kernel fails in it, at
+ * a step that it is told through /proc/thread-self/fail-nth. All other calls
+ * reach the kernel.
  *
- * A close is made in any case: on Linux the descriptor is gone even where it
- * returns an error.
+ * A close is always made: on Linux the descriptor is gone even if close returns
+ * an error.
  */
 #define _GNU_SOURCE
 #undef _FILE_OFFSET_BITS    /* open and open64 are two names here */
@@ -38,7 +39,7 @@
 #define SITE __builtin_return_address(0)
 #define NEXT(function) ((__typeof__(&(function)))dlsym(RTLD_NEXT, #function))
 
-/* QEMU's own threads have more; those that help to map do not. */
+/* QEMU's own threads have larger stacks than those that help to map. */
 #define SMALL_STACK (1024 * 1024)
 
 static VFIOFaultShared *shared;
@@ -46,11 +47,11 @@ static VFIOFaultShared *shared;
 /* This thread's next call, if it is counted */
 static __thread VFIOFaultCall *current;
 
-/* ... and the file to say the step with, if it is what the kernel fails in */
+/* ... and, if the kernel shall fail in it, the file that takes the step */
 static __thread bool chosen;
 static __thread int fail_nth;
 
-/* By system calls: what is wrapped here is not for the library itself. */
+/* Uses system calls, since the C library's functions are wrapped here. */
 static void __attribute__((constructor)) find_shared(void)
 {
     const char *path = getenv(VFIO_FAULT_FILE);
@@ -66,7 +67,7 @@ static void __attribute__((constructor)) find_shared(void)
     }
 }
 
-/* The same in each run, wherever the object is loaded. */
+/* An offset, which is the same in each run, wherever the object is loaded */
 static uint64_t site_offset(void *site)
 {
     Dl_info info;
@@ -75,8 +76,8 @@ static uint64_t site_offset(void *site)
 }
 
 /*
- * Counts a call that @function makes on @object; returns the errno that it is
- * to fail with, 0 if it is to be made.
+ * Counts a call that @function makes on @object. Returns the errno that it must
+ * fail with, or 0 if it is to be made.
  */
 static int fault(const char *function, const char *object,
                  unsigned long request, void *site)
@@ -106,7 +107,7 @@ static int fault(const char *function, const char *object,
     return 0;
 }
 
-/* The file is open before, since opening it has steps of its own. */
+/* The file is opened before it is armed: opening it has steps of its own. */
 static void begin_step(void)
 {
     char text[16];
@@ -117,7 +118,7 @@ static void begin_step(void)
             snprintf(text, sizeof(text), "%u", shared->step), 0);
 }
 
-/* The kernel has counted down to 0 if it came to the step. */
+/* If the kernel came to the step, it has counted down to 0. */
 static void end_step(void)
 {
     char left[16] = "";
@@ -167,7 +168,7 @@ static bool starts_with(const char *text, const char *prefix)
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* What @path is called in a record, a part of it; NULL: it is none of ours */
+/* The name of @path in a record, which is a part of it; NULL if not ours */
 static const char *path_object(const char *path)
 {
     if (strcmp(path, "/dev/iommu") == 0) {
@@ -254,7 +255,7 @@ int stat64(const char *path, struct stat64 *st)
     return MAKE(NEXT(stat64)(path, st));
 }
 
-/* On x86-64 the two structs are one. */
+/* On x86-64 struct stat and struct stat64 are the same. */
 int fstat(int fd, struct stat *st)
 {
     FAIL_IF(fd_fault("fstat", fd, SITE), -1);
@@ -294,7 +295,7 @@ void *mmap64(void *addr, size_t size, int prot, int flags, int fd, off64_t off)
 void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t off)
     __attribute__((alias("mmap64")));
 
-/* Ioctls; iommufd's have the type of VFIO's */
+/* Ioctls; those of iommufd have the same type as VFIO's */
 
 static bool is_for_devices(unsigned long request, const void *arg)
 {
@@ -327,7 +328,7 @@ int ioctl(int fd, unsigned long request, ...)
     return MAKE(syscall(SYS_ioctl, fd, request, arg));
 }
 
-/* What else a device needs. QEMU's own eventfds come before the device. */
+/* Other things a device needs. QEMU's own eventfds come before the device. */
 
 int eventfd(unsigned count, int flags)
 {

@@ -1,14 +1,14 @@
 /*
- * Logs what a program asks of vfio by ioctl, for comparing two programs.
+ * Logs what a program asks of vfio by ioctl, to compare two programs.
  *
- * Preloaded (LD_PRELOAD), it writes a line for each ioctl on a descriptor of
- * vfio's and for each on KVM's vfio device to the file that IOCTL_LOG names.
- * strace sees only a pointer where these ioctls have a struct; here its
- * content is logged, as it was before the call.
+ * When preloaded (LD_PRELOAD), it writes a line for each ioctl on a descriptor
+ * of vfio's and for each on KVM's vfio device to the file that IOCTL_LOG names.
+ * strace shows only a pointer where these ioctls have a struct; this logs the
+ * struct's content as it was before the call.
  *
- * What differs from one run to the next without a meaning is written such
- * that it does not: a descriptor by what it is open on, a virtual address by
- * its place in its mapping. Nothing but the sign of the result is logged.
+ * Values that differ from run to run without a meaning are written in a form
+ * that stays the same: a descriptor by what it is open on, a virtual address by
+ * its place in its mapping. Of the result, only the sign is logged.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -31,15 +31,15 @@
 #define LINE_MAX 1024
 #define NAME_LEN 128
 
-/* How an ioctl's argument is to be read. */
+/* How to read an ioctl's argument */
 typedef enum ArgKind {
-    ARG_NONE,       /* what is passed means nothing */
+    ARG_NONE,       /* the argument means nothing */
     ARG_VALUE,      /* the argument itself is the value */
     ARG_STRING,
     ARG_FD,         /* points to one descriptor */
     ARG_STRUCT,     /* points to a struct whose first u32 is its length */
-    ARG_SIZE,       /* the same; the rest is for the kernel to fill */
-    ARG_INDEX,      /* the same, but for an index as its third u32 */
+    ARG_SIZE,       /* the same; the kernel fills the rest */
+    ARG_INDEX,      /* the same, except that the third u32 is an index */
     ARG_MAP,        /* struct vfio_iommu_type1_dma_map */
     ARG_UNMAP,      /* struct vfio_iommu_type1_dma_unmap */
     ARG_IRQS,       /* struct vfio_irq_set, maybe with descriptors at its end */
@@ -52,7 +52,7 @@ typedef struct Ioctl {
     ArgKind kind;
 } Ioctl;
 
-/* Those that are not here are logged by number, as a struct. */
+/* An ioctl that is not here is logged by number, as a struct. */
 static const Ioctl ioctls[] = {
     { VFIO_GET_API_VERSION, "GET_API_VERSION", ARG_NONE },
     { VFIO_CHECK_EXTENSION, "CHECK_EXTENSION", ARG_VALUE },
@@ -71,7 +71,7 @@ static const Ioctl ioctls[] = {
     { VFIO_DEVICE_FEATURE, "DEVICE_FEATURE", ARG_STRUCT },
 };
 
-/* A container's ioctls have the numbers of a device's. */
+/* A container's ioctls have the same numbers as a device's. */
 static const Ioctl container_ioctls[] = {
     { VFIO_IOMMU_GET_INFO, "IOMMU_GET_INFO", ARG_SIZE },
     { VFIO_IOMMU_MAP_DMA, "IOMMU_MAP_DMA", ARG_MAP },
@@ -104,7 +104,7 @@ line_add(Line *line, const char *format, ...)
     }
 }
 
-/* fd_name: what @fd is open on, in at most NAME_LEN bytes of @name. */
+/* fd_name: set @name, of NAME_LEN bytes, to what @fd is open on. */
 static void fd_name(int fd, char *name)
 {
     char link[NAME_LEN];
@@ -124,9 +124,9 @@ static void line_add_fd(Line *line, int fd)
 }
 
 /*
- * line_add_address: the offset in the mapping that @address is in, and the
+ * line_add_address: add the offset in the mapping that @address is in, and the
  * mapping's size. QEMU keeps a hole between two RAM blocks, so the kernel
- * joins none of them.
+ * merges none of them.
  */
 static void line_add_address(Line *line, uint64_t address)
 {
@@ -248,7 +248,7 @@ static const Ioctl *ioctl_find(const Ioctl *table, size_t count,
 #define FIND(table, number) \
     ioctl_find(table, sizeof(table) / sizeof((table)[0]), number)
 
-/* describe: the line for a call, or false for one that is not logged. */
+/* describe: set @line for a call; returns false if the call is not logged. */
 static bool describe(Line *line, int fd, unsigned long number, void *arg)
 {
     static const Ioctl unknown = { 0, NULL, ARG_STRUCT };
@@ -300,7 +300,7 @@ static void line_write(const Line *line)
     }
 }
 
-/* glibc's declaration, whose parameter list musl and others do not share. */
+/* As glibc declares it; musl and others have another parameter list. */
 int ioctl(int fd, unsigned long number, ...)
 {
     Line line = { .len = 0 };

@@ -1,10 +1,10 @@
 /*
- * Prints the rate of this machine's time stamp counter in kHz; nothing where
+ * Prints the rate of this machine's time stamp counter in kHz, and nothing if
  * there is none.
  *
  * A machine in software emulation sees the host's counter. Its kernel measures
- * the rate twice, and on a busy host the first, early figure is off by a part
- * in a thousand. KVM in that machine then keeps the early one (kvm_timer_init,
+ * the rate twice, and on a busy host the first, early figure is off by one in a
+ * thousand. KVM in that machine then keeps the early figure (kvm_timer_init,
  * for a processor without constant_tsc) while the kernel goes on with the
  * second, and a guest's timers stop when the guest reboots. So the rate is
  * measured here and given to the kernel as tsc_early_khz.
@@ -34,7 +34,7 @@ static int64_t now_ns(void)
     return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
 }
 
-/* The counter and the clock at one time, as near as TRIES tries get. */
+/* The counter and the clock at the same time, as close as TRIES tries get */
 static Moment take_moment(void)
 {
     Moment best = { 0 };

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # What scripts/demo shows: a guest reads a passed-through disk. Ends with a
-# report, whose figures come from where they are true: sysfs, QEMU's trace,
-# the guest.
+# report; its figures come from sysfs, QEMU's trace and the guest, whichever knows
+# them first-hand.
 #
 #     VFIO_TEST_MODE=legacy|iommufd demo.sh
 
@@ -14,7 +14,7 @@
 device=$VFIO_TEST_NVME0
 trace=/tmp/trace
 
-# traced EVENT KEY: the value of key= in the last such line of the trace.
+# traced EVENT KEY: the value of key= in the last line of the trace with EVENT.
 traced()
 {
     sed -n "s/.*$1.* $2=\([^ ]*\).*/\1/p" $trace | tail -n 1
@@ -30,7 +30,7 @@ address_space()
     esac
 }
 
-# node: the file by which QEMU has the device.
+# node: the file by which QEMU has opened the device.
 node()
 {
     case $VFIO_TEST_MODE in
@@ -57,7 +57,7 @@ report()
 TEXT
 }
 
-# agrees: whether all of it is as it must be.
+# agrees: whether everything is as it must be.
 agrees()
 {
     want=$(cat /rig/nvme0.img.sha256)

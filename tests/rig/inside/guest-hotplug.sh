@@ -7,9 +7,9 @@
 #
 #     VFIO_TEST_MODE=legacy|iommufd guest-hotplug.sh pciehp|acpi
 #
-# pciehp  a PCIe slot, by the guest's pciehp driver: it waits for 5 seconds
+# pciehp  a PCIe slot, with the guest's pciehp driver, which waits for 5 seconds
 #         before it lets a device go
-# acpi    an i440fx, by the guest's ACPI
+# acpi    an i440fx, with the guest's ACPI
 
 . /rig/lib.sh
 . /rig/tap.sh
@@ -40,7 +40,7 @@ plug()
     esac
 }
 
-# unplug NUMBER: for the NUMBERth time.
+# unplug NUMBER: unplugs the disk for the NUMBERth time.
 unplug()
 {
     guest_execute device_del '"id": "dev0"'
@@ -51,7 +51,7 @@ unplug()
         guest_execute object-del '"id": "iommufd0"'
 }
 
-# plug_and_unplug NUMBER: and the guest reads the disk in between.
+# plug_and_unplug NUMBER: the guest reads the disk in between.
 plug_and_unplug()
 {
     plug
@@ -59,7 +59,7 @@ plug_and_unplug()
         [ "$(guest_said "data $1")" = "$want" ]
 }
 
-# host_reads: the rig's own driver gets the disk back, and gives it away.
+# host_reads: the rig's own driver gets the disk back, reads it, and releases it.
 host_reads()
 {
     bind_driver "$nvme" nvme || return

@@ -12,13 +12,14 @@
 . /rig/tap.sh
 . /rig/guest.sh
 
-# speech WORD: what the guest told of it, without the word.
+# speech WORD: what the guest told with WORD, without the word.
 speech()
 {
     guest_said "$1" | sort
 }
 
-# unexpected: the sample has no reset and no eventfd to unmask its interrupt.
+# unexpected: other errors than those of a sample without a reset and without an
+# eventfd to unmask its interrupt.
 unexpected()
 {
     grep -vE 'UNMASK eventfd signaling|no available reset' "$GUEST_ERRORS"

@@ -14,11 +14,11 @@ NAME=qemu-system-x86-iommufd
 export QEMU=/usr/bin/qemu-system-x86_64-iommufd
 export PATH="$PATH:/usr/sbin:/sbin"
 
-# by its path, for busybox has one of its own, which its shell prefers
+# by its path: busybox has a dpkg of its own, which its shell prefers
 DPKG=/usr/bin/dpkg
 
-# leave_only_packages: takes away the QEMU and the firmware that the rig brought,
-# so that what runs is the package's and what it depends on.
+# leave_only_packages: removes the QEMU and the firmware that the rig brought, so
+# that only the package and what it depends on can run.
 leave_only_packages()
 {
     mount -o remount,rw / && rm -r /opt || return
@@ -54,7 +54,7 @@ demonstration_runs()
     return $status
 }
 
-# is_gone: what was in the package is there no more, unless others have it, too.
+# is_gone: whether all files of the package are gone, except those that others own.
 is_gone()
 {
     $DPKG --listfiles $NAME | grep -vx /. >/tmp/files

@@ -25,8 +25,8 @@ virt_mgmt()
         --rt="${3:-0}" --nr="${4:-0}" >&2
 }
 
-# vf_online: the physical function gives away what is meant for others, which
-# its reset makes true; the first virtual one gets as much as it needs.
+# vf_online: makes the physical function give away its flexible resources, which
+# its reset makes effective; then the first virtual one gets as much as it needs.
 vf_online()
 {
     virt_mgmt 0 1 1 0 && virt_mgmt 0 1 0 0 &&
@@ -36,7 +36,7 @@ vf_online()
         virt_mgmt 1 8 1 1 && virt_mgmt 1 8 0 2 && virt_mgmt 1 9
 }
 
-# pf_sum FIRST COUNT: of blocks of 1 MiB, as the physical function reads them.
+# pf_sum FIRST COUNT: the sum of blocks of 1 MiB, read by the physical function.
 pf_sum()
 {
     dd if="/dev/$(ls "$folder/nvme")n1" bs=1M skip="$1" count="$2" \

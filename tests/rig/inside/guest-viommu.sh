@@ -12,7 +12,7 @@
 # lives        the disk under load; the machine is reset in the middle of it,
 #              then reboots; the IOMMU is on each time
 # switch       from translated DMA to DMA that passes through, and back
-# passthrough  the same, from a boot that begins with passing through
+# passthrough  the same, but the guest boots with DMA that passes through
 # plug         disks come and go while the IOMMU is on
 
 . /rig/lib.sh
@@ -26,18 +26,18 @@ want=$(cat /rig/nvme0.img.sha256)
 want1=$(cat /rig/nvme1.img.sha256)
 disk=$VFIO_TEST_NVME0
 
-# DMA rather than DMA-FQ: an unmap is done before the driver goes on.
+# DMA rather than DMA-FQ: the driver goes on only after an unmap is done.
 STRICT="intel_iommu=on iommu.strict=1 iommu.passthrough=0"
 
-# all KEY VALUE TIMES: the guest told VALUE for KEY so often, and nothing else.
+# all KEY VALUE TIMES: whether the guest told KEY that many times, always VALUE.
 all()
 {
     [ "$(guest_said "$1" | sort | uniq -c | tr -s ' ')" = " $3 $2" ]
 }
 
-# QEMU says of a device that comes when the IOMMU's page sizes are settled that
-# its own are others; it does so without iommufd only, where there are gaps
-# between the sizes.
+# If a device comes after the IOMMU's page sizes are settled, QEMU says that its
+# own sizes differ. This happens only without iommufd, whose page sizes have no
+# gaps.
 nothing_said()
 {
     grep -v 'virtio-iommu page mask .* does not match' "$GUEST_ERRORS" >/tmp/said
@@ -52,7 +52,7 @@ check_end()
     show /tmp/sizes
 }
 
-# check_load TIMES: what a guest did that worked so often.
+# check_load TIMES: checks what a guest did that worked TIMES times.
 check_load()
 {
     check "it reads what is on the disk each time" all data "$want" "$1"
@@ -62,7 +62,7 @@ check_load()
         [ "$(guest_said written)" = "$(guest_said read-back)" ]
 }
 
-# grows: whether the guest has asked for maps since $before.
+# grows: whether the guest has asked for more maps since $before.
 grows()
 {
     [ "$(viommu_maps)" -gt $((before + 100)) ]
@@ -88,7 +88,7 @@ scenario_lives()
     check_end
 }
 
-# check_switches TYPE...: what types of domain the guest had, one by one.
+# check_switches TYPE...: checks the types of domain that the guest had, in order.
 check_switches()
 {
     await 120 guest_has_said released

@@ -2,8 +2,8 @@
 # shellcheck shell=dash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What qemu-iommufd-host-check says of this host, and of devices in several states.
-# Its advice is followed, and has to help.
+# Tests what qemu-iommufd-host-check says of this host, and of devices in several
+# states. Its advice is followed, and has to help.
 #
 #     VFIO_TEST_KERNEL=plain|nocdev|nogroup|noremap|noiommu host-check.sh
 
@@ -14,8 +14,8 @@ CHECK=/rig/tests/qemu-iommufd-host-check
 RESULTS=/tmp/results
 nvme=$VFIO_TEST_NVME0
 
-# look [ARGUMENT...]: leaves the status of a check and its results, a line for each:
-# result, title, what was found, advice. jq takes nothing but JSON.
+# look [ARGUMENT...]: runs a check, and keeps its status and its results, a line for
+# each: result, title, what was found, advice. jq accepts nothing but JSON.
 look()
 {
     status=0
@@ -23,7 +23,7 @@ look()
     jq -r '.[] | [.result, .check, .detail, .advice] | @tsv' /tmp/json >$RESULTS
 }
 
-# holds COMMAND...: whether it succeeds; if not, the results are shown.
+# holds COMMAND...: whether it succeeds; if not, shows the results.
 holds()
 {
     "$@" || { show $RESULTS; return 1; }
@@ -43,7 +43,7 @@ says()
         END { exit !(count == 1 && good) }' $RESULTS
 }
 
-# others COUNT: whether all but so many passed.
+# others COUNT: whether all but COUNT checks passed.
 others()
 {
     # shellcheck disable=SC2016 # the program is awk's
@@ -52,13 +52,13 @@ others()
         END { exit !(NR > 7 && others + 0 == count) }' $RESULTS
 }
 
-# all_pass: whether nothing was found, and the status says so.
+# all_pass: whether every check passed, and the status says so.
 all_pass()
 {
     others 0 && [ "$status" = 0 ]
 }
 
-# follow TITLE: does what the last look advises there; commands are set in.
+# follow TITLE: does what the last look advises there; commands are indented.
 follow()
 {
     awk -F '\t' -v title="$1" 'index($2, title) { print $4 }' $RESULTS |
@@ -67,7 +67,7 @@ follow()
 }
 
 # as_text_too [ARGUMENT...]: whether the text has the same results as the last look,
-# in lines like virt-host-validate's.
+# in lines like those of virt-host-validate.
 as_text_too()
 {
     $CHECK "$@" | sed -n 's/^  QEMU: Checking \(.*[^ ]\)  *: \([A-Z]*\).*/\2 \1/p' >/tmp/text
@@ -75,7 +75,7 @@ as_text_too()
     [ -s /tmp/text ] && cmp /tmp/text /tmp/results-alone
 }
 
-# refuses ARGUMENT...: whether that is a wrong command line.
+# refuses ARGUMENT...: whether this command line is refused.
 refuses()
 {
     status=0
@@ -84,14 +84,14 @@ refuses()
         { echo "# $status: $words"; return 1; }
 }
 
-# pretend FILE [TEXT]: puts TEXT in the place of a file of the kernel's.
+# pretend FILE [TEXT]: replaces a file of the kernel's by one with TEXT.
 pretend()
 {
     echo "$2" >"/tmp/pretended-${1##*/}"
     mount --bind "/tmp/pretended-${1##*/}" "$1"
 }
 
-# add_user: an ordinary one, whose limit on locked memory is 64 MiB.
+# add_user: adds an ordinary user, whose limit on locked memory is 64 MiB.
 add_user()
 {
     sed '$a\user:x:1000:1000::/tmp:/bin/sh' /etc/passwd >/tmp/passwd
@@ -101,7 +101,7 @@ add_user()
     ulimit -l 65536
 }
 
-# start_qemu OPTION...: a QEMU that has a device, and waits.
+# start_qemu OPTION...: starts a QEMU that has a device and does nothing.
 start_qemu()
 {
     qemu-system-x86_64 -machine q35 -accel qtest -m 64 -nodefaults -display none \
@@ -120,8 +120,8 @@ stop_qemu()
     wait "$qemu"
 }
 
-# to_serial ADDRESS: gives an edu to the driver of serial cards, which asks nothing
-# of a device that it is told to be one.
+# to_serial ADDRESS: gives an edu to the driver of serial cards, which believes that
+# a device is one if it is told so.
 to_serial()
 {
     echo "$1" >"/sys/bus/pci/devices/$1/driver/unbind"
@@ -178,7 +178,7 @@ in_use()
     look "$nvme"
     check "... and that neither has it any more" all_pass
 
-    # a process's name may be anything
+    # a process may have any name
     sh -c 'printf "\"\\\\\n\033[1m\351" >/proc/$$/comm; sleep 100; :' \
         7<>"/dev/vfio/devices/$(cdev_of "$nvme")" &
     sleep 1

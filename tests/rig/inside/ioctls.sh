@@ -2,13 +2,12 @@
 # shellcheck shell=dash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The legacy path asks the kernel for the same as the base without this
-# project's patches: the same ioctls, in the same order, with the same
-# arguments.
+# Tests that the legacy path asks the kernel for the same as the base without this
+# project's patches: the same ioctls, in the same order, with the same arguments.
 #
 #     ioctls.sh start|boot|unplug
 #
-# start   QEMU starts with the device and ends, its guest never runs
+# start   QEMU starts with the device and ends; its guest never runs
 # boot    a guest boots, reads the disk and switches the machine off
 # unplug  the device is taken from a running guest, then QEMU ends
 
@@ -46,7 +45,7 @@ scenario_unplug()
     guest_execute quit
 }
 
-# record QEMU LOG: the scenario's ioctls.
+# record QEMU LOG: records the ioctls of the scenario.
 record()
 {
     QEMU=/opt/$1/bin/qemu-system-x86_64

@@ -5,7 +5,7 @@
 
 DEVICES=/rig/devices
 
-# device_rows: the table's rows: name, address, driver, the rest.
+# device_rows: prints the rows of the table: name, address, driver, the rest.
 device_rows()
 {
     sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$DEVICES"
@@ -17,20 +17,20 @@ address_of()
     device_rows | awk -v name="$1" '$1 == name { print "0000:" $2 }'
 }
 
-# is_bound ADDRESS DRIVER. A new process costs some milliseconds here, so what
-# runs at each boot goes without.
+# is_bound ADDRESS DRIVER. Needs no new process: one costs some milliseconds here,
+# and this runs at each boot.
 is_bound()
 {
     [ -e "/sys/bus/pci/drivers/$2/$1" ]
 }
 
-# link_name PATH: the last part of what a link leads to; empty without one.
+# link_name PATH: the last part of a link's target; nothing if there is no link.
 link_name()
 {
     link=$(readlink "$1") && echo "${link##*/}"
 }
 
-# driver_of ADDRESS: the driver that has the device now; empty when none has.
+# driver_of ADDRESS: the driver that has the device now; nothing if none has.
 driver_of()
 {
     link_name "/sys/bus/pci/devices/$1/driver"
@@ -42,8 +42,8 @@ group_of()
     link_name "/sys/bus/pci/devices/$1/iommu_group"
 }
 
-# cdev_of ADDRESS: vfioN; empty when there is none. On a kernel without
-# VFIO_DEVICE_CDEV the folder is there, and only its "dev" file is not.
+# cdev_of ADDRESS: vfioN; nothing if there is none. On a kernel without
+# VFIO_DEVICE_CDEV the folder is there, but its "dev" file is missing.
 cdev_of()
 {
     for node in "/sys/bus/pci/devices/$1/vfio-dev"/*/dev; do
@@ -64,8 +64,8 @@ has_open()
     return 1
 }
 
-# create_mdev TYPE: makes one of the kernel's mtty sample, mtty-1 or mtty-2, and
-# prints its folder in sysfs.
+# create_mdev TYPE: creates a device of the kernel's mtty sample, mtty-1 or mtty-2,
+# and prints its folder in sysfs.
 create_mdev()
 {
     uuid=$(cat /proc/sys/kernel/random/uuid)
@@ -89,8 +89,8 @@ bind_driver()
     }
 }
 
-# bind_all: gives each device the driver that the table says. All at a time,
-# since a driver takes its time to let go of a device.
+# bind_all: gives each device the driver that the table says. All at the same time,
+# since drivers take a while to let go of a device.
 bind_all()
 {
     device_rows | {
@@ -101,14 +101,14 @@ bind_all()
     }
 }
 
-# export_devices: VFIO_TEST_<NAME> for each device that is for passing through.
+# export_devices: sets VFIO_TEST_<NAME> for each device that is for passing through.
 export_devices()
 {
     eval "$(device_rows | awk '$3 != "-" {
         print "export VFIO_TEST_" toupper($1) "=0000:" $2 }')"
 }
 
-# device_table: the devices that are for passing through, as they are now.
+# device_table: prints the devices that are for passing through, as they are now.
 device_table()
 {
     printf '  %-6s  %-13s %-9s %-6s %s\n' name address driver group node

@@ -2,15 +2,15 @@
 # shellcheck shell=dash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# A Debian's libvirtd runs a guest under KVM that has an NVMe disk passed
-# through: as the user libvirt-qemu, in a control group and a namespace of its
-# own, under AppArmor. The domain is the manual's.
+# Debian's libvirtd runs a guest under KVM that has an NVMe disk passed through: as
+# the user libvirt-qemu, in a control group and a namespace of its own, under
+# AppArmor. The domain is the one in the manual.
 #
 #     libvirt.sh short|long
 #
 # short   start, read, unplug, plug, destroy
-# long    also reset, shutdown, managed save; the same disk by <hostdev>; and each
-#         setting of the host left out
+# long    also reset, shutdown, managed save; the same disk by <hostdev>; and with
+#         each setting of the host left out
 
 . /rig/lib.sh
 . /rig/tap.sh
@@ -32,8 +32,8 @@ want=$(cat /rig/nvme0.img.sha256)
 
 # --- the host -------------------------------------------------------------
 
-# prepare_host: what systemd does at a Debian's boot, as far as libvirt needs it,
-# and the package at its place.
+# prepare_host: does what systemd does when a Debian boots, as far as libvirt needs
+# it, and puts the package in its place.
 prepare_host()
 {
     mount -o remount,rw /
@@ -46,7 +46,7 @@ prepare_host()
     cp /rig/guest.cpio $IMAGES/initrd.img
 }
 
-# The user's settings, each of which the long test leaves out once
+# The settings that a user makes; the long test leaves out each of them once
 
 set_apparmor_libvirtd()
 {
@@ -59,7 +59,7 @@ set_apparmor_guest()
     cp /rig/tests/libvirt-qemu $LOCAL/abstractions/libvirt-qemu
 }
 
-# set_device_acl NODE...: the nodes, beside those that libvirt has by default
+# set_device_acl NODE...: allows the nodes, and those that libvirt allows by default
 set_device_acl()
 {
     {
@@ -75,13 +75,13 @@ set_device_acl()
     } >/etc/libvirt/qemu.conf
 }
 
-# set_permission NODE: as udev's rule does
+# set_permission NODE: does what the udev rule does
 set_permission()
 {
     chgrp kvm "$1" && chmod 660 "$1"
 }
 
-# start_libvirtd, and stop_libvirtd: qemu.conf is read at the start.
+# start_libvirtd and stop_libvirtd: qemu.conf is read at the start.
 start_libvirtd()
 {
     [ -e /run/virtlogd.pid ] || virtlogd -d
@@ -118,7 +118,7 @@ bus='0x${bus#*:}' slot='0x${slot%.*}' function='0'/></source></hostdev>"
         -e "s|^  </devices>|$hostdev&|"
 }
 
-# virsh_says COMMAND...: with what it says in SAID
+# virsh_says COMMAND...: runs virsh, and keeps what it says in SAID
 virsh_says()
 {
     virsh "$@" >$SAID 2>&1
@@ -127,7 +127,7 @@ virsh_says()
     return $status
 }
 
-# start DOMAIN: a new guest, by the domain that the function DOMAIN prints
+# start DOMAIN: starts a new guest with the domain that the function DOMAIN prints
 start()
 {
     rm -f $GUEST_LOG
@@ -143,21 +143,21 @@ destroyed()
     virsh_says destroy $NAME && [ ! -e "/proc/$guest_pid" ]
 }
 
-# refused WORDS [DOMAIN]: the domain does not start, and virsh has these words
+# refused WORDS [DOMAIN]: whether the domain does not start, and virsh says WORDS
 refused()
 {
     ! start "${2:-domain}" || { destroyed; return 1; }
     tr '\n' ' ' <$SAID | grep -qE "$1"
 }
 
-# monitor COMMAND [ARGUMENTS]: of QEMU, by virsh
+# monitor COMMAND [ARGUMENTS]: runs a command of QEMU's monitor, through virsh
 monitor()
 {
     virsh_says qemu-monitor-command $NAME "{\"execute\": \"$1\", \"arguments\": {$2}}" &&
         ! grep -q '"error"' $SAID
 }
 
-# has_read TIMES: the disk, as often since the guest was made
+# has_read TIMES: whether the guest has read the disk TIMES times since its creation
 has_read()
 {
     [ "$(guest_said 'data [0-9]*' | grep -cx "$want")" = "$1" ]
@@ -182,7 +182,7 @@ plug()
         \"host\": \"$disk\", \"iommufd\": \"iommufd0\", \"bus\": \"pci.1\""
 }
 
-# as_user USER: whether QEMU is its process
+# as_user USER: whether QEMU runs as USER
 as_user()
 {
     [ "$(stat -c %U "/proc/$guest_pid")" = "$1" ]
@@ -218,7 +218,7 @@ save_refused()
     ! virsh_says managedsave $NAME && grep -q "migrat" $SAID
 }
 
-# shuts_down: by the guest's agent
+# shuts_down: shuts the guest down through its agent
 shuts_down()
 {
     virsh_says shutdown --mode agent $NAME && await 60 guest_has_said shutdown
@@ -245,13 +245,13 @@ unlocked_domain()
     domain | sed '/<memoryBacking>/,/<\/memoryBacking>/d'
 }
 
-# plain_domain: with the device in the form that is not JSON
+# plain_domain: with the device in plain form instead of JSON
 plain_domain()
 {
     domain | sed "/\"driver\":/s/value='.*'/value='vfio-pci,host=$disk,iommufd=iommufd0,bus=pci.1'/"
 }
 
-# with_acl NODE...: libvirtd anew, with these nodes in its list
+# with_acl NODE...: restarts libvirtd with these nodes in its list
 with_acl()
 {
     stop_libvirtd
@@ -259,13 +259,13 @@ with_acl()
     start_libvirtd
 }
 
-# without_rule PATH: AppArmor's rules for the guest less those for PATH
+# without_rule PATH: sets AppArmor's rules for the guest without those for PATH
 without_rule()
 {
     grep -v "^$1" /rig/tests/libvirt-qemu >$LOCAL/abstractions/libvirt-qemu
 }
 
-# check_settings: each left out in turn, and all back at the end
+# check_settings: leaves out each in turn, and restores all of them at the end
 check_settings()
 {
     check "without <locked/>: the limit" \
@@ -296,7 +296,7 @@ check_settings()
         refused 'Error opening directory .*/vfio-dev.*: Permission denied'
     set_apparmor_guest
 
-    # libvirtd itself runs QEMU only to ask what it can do, and remembers that
+    # libvirtd itself runs QEMU only to ask for its features, and remembers them
     : >$LOCAL/usr.sbin.libvirtd
     apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd
     stop_libvirtd

@@ -1,8 +1,8 @@
 # shellcheck shell=dash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What a page has its readers type: blocks with a comment ".. step: NAME" before
-# them. PAGE is its file.
+# Reads what a page tells its readers to type: blocks with a comment
+# ".. step: NAME" before them. PAGE is its file.
 
 # block STEP: the lines of the page's step, without their margin
 block()
@@ -13,7 +13,7 @@ block()
         found && !/^(\.\. code-block:|$)/ { exit }' "$PAGE"
 }
 
-# typed STEP PROMPT: what is typed at it; a line that ends with \ goes on.
+# typed STEP PROMPT: what to type at PROMPT; a line that ends with \ continues.
 typed()
 {
     block "$1" | awk -v prompt="$2" '
@@ -23,7 +23,7 @@ typed()
         }'
 }
 
-# answers STEP: what the page has for answers
+# answers STEP: what the page shows as answers
 answers()
 {
     block "$1" | awk '

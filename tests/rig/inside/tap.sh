@@ -12,7 +12,7 @@ plan()
     echo "1..$1"
 }
 
-# check WHAT COMMAND...: WHAT is promised, and COMMAND succeeds if it holds.
+# check WHAT COMMAND...: WHAT is the promise; it is kept if COMMAND succeeds.
 check()
 {
     what=$1
@@ -27,7 +27,7 @@ check()
     fi
 }
 
-# show FILE: as TAP's remarks.
+# show FILE: prints it as TAP comments.
 show()
 {
     sed 's/^/# /' "$1"

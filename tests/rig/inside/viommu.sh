@@ -1,12 +1,12 @@
 # shellcheck shell=dash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# A guest with an IOMMU of its own; to be read after guest.sh.
+# For guests with an IOMMU of their own; source it after guest.sh.
 
 VIOMMU_TRACE=/tmp/viommu.trace
 
 # viommu_arguments KIND: the guest's IOMMU, and a trace of what it asks to be
-# mapped. It must come before the devices that are behind it.
+# mapped. It must come before the devices that are behind the IOMMU.
 viommu_arguments()
 {
     case $1 in
@@ -22,7 +22,7 @@ viommu_arguments()
 }
 
 # viommu_sizes: how often each size was mapped and unmapped. An IOMMU that is
-# reset unmaps all there could be, in the largest pieces.
+# reset unmaps everything there could be, in the largest pieces.
 viommu_sizes()
 {
     awk '$1 == "vfio_iommu_map_notify" {
@@ -50,8 +50,8 @@ viommu_left()
         $VIOMMU_TRACE
 }
 
-# rig_maps ADDRESS: how many pages, of whatever size, the rig's own IOMMU has
-# for the device.
+# rig_maps ADDRESS: how many pages, of any size, the rig's own IOMMU has mapped for
+# the device.
 rig_maps()
 {
     grep -c '^0x' "/sys/kernel/debug/iommu/intel/$1/domain_translation_struct"

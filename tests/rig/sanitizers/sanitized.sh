@@ -2,20 +2,19 @@
 # shellcheck shell=dash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Runs a command that sanitizers watch, in the rig: whatever they report, of
-# any process that it starts, is shown, and makes it fail.
+# Runs a command in the rig under sanitizers. Whatever they report, of any process
+# that the command starts, is shown, and makes this fail.
 #
 #     sanitized.sh COMMAND [ARGUMENT...]
 #
-# Reports go to files: a test may have a QEMU's standard error for itself, and
-# expect that it ends with status 1.
+# Reports go to files: a test may use a QEMU's standard error itself, and may
+# expect that QEMU ends with status 1.
 
 here=$(dirname "$0")
 reports=/tmp/sanitizer
 
-# Leaks are looked for at the end of each process. What undefined behaviour there
-# is goes to standard error all the same, so its status has to be one that no
-# test expects.
+# Leaks are looked for at the end of each process. UBSan writes to standard error
+# all the same, so a process that it stops has a status that no test expects.
 common="exitcode=99:log_path=$reports"
 export VFIO_TEST_SANITIZED=1
 export ASAN_OPTIONS="$common:detect_stack_use_after_return=1"
@@ -26,7 +25,7 @@ export TSAN_OPTIONS="$common:suppressions=$here/tsan.supp"
 "$@"
 status=$?
 
-# QEMU tells ASan of its coroutines, and yet their first switch has it say this.
+# QEMU tells ASan about its coroutines, but at their first switch it says this.
 remark="ASan doesn't fully support makecontext/swapcontext functions"
 
 for report in "$reports".*; do
