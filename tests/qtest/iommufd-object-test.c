@@ -2,8 +2,8 @@
 /*
  * QTest for the iommufd object: its life, without a device
  *
- * Needs no /dev/iommu, and says the same where there is one; what needs one
- * skips without it.
+ * Needs no /dev/iommu, and gives the same results if there is one. The tests
+ * that do need one are skipped without it.
  */
 #include "qemu/osdep.h"
 
@@ -13,7 +13,7 @@
 #include "vfio-descriptor.h"
 #include "vfio-rig.h"
 
-/* A number that is no descriptor of the test's, nor of QEMU's. */
+/* A number that is neither a descriptor of the test's nor of QEMU's */
 #define CLOSED_FD "987"
 
 /* A device that no machine has: the last function of the last bus */
@@ -79,7 +79,7 @@ static void check_has(const char *text, const char *word)
     }
 }
 
-/* What QEMU with @options says when it refuses to start; to be freed */
+/* The error of a QEMU with @options, which refuses to start; to be freed */
 static char *refusal_of(const char *options)
 {
     char *text;
@@ -164,7 +164,7 @@ static void test_unknown_property(void)
     check_has(text, "colour");
 }
 
-/* A device that is refused keeps nothing of its object. */
+/* A device that is refused keeps no reference on its object. */
 static void test_refused_device(void)
 {
     QTestState *qts = start("-object iommufd,id=a");
@@ -178,7 +178,7 @@ static void test_refused_device(void)
     qtest_quit(qts);
 }
 
-/* Introspection: what libvirt asks for, answered as by a newer QEMU */
+/* Introspection: what libvirt asks for; the answers are those of newer QEMUs */
 
 static bool lists_type(QTestState *qts, const char *implements, bool abstract,
                        const char *name)
@@ -255,7 +255,7 @@ static void test_device_list_properties(void)
     qtest_quit(qts);
 }
 
-/* The schema's entry of an entry's @key, a type */
+/* The schema's entry for the type that @entry has as @key */
 static QDict *type_of(QList *schema, QDict *entry, const char *key)
 {
     QDict *type;
@@ -266,7 +266,7 @@ static QDict *type_of(QList *schema, QDict *entry, const char *key)
     return type;
 }
 
-/* @member of object type @type, which may be left out or not */
+/* Object type @type has member @name, which is optional or not. */
 static void check_member(QList *schema, QDict *type, const char *name,
                          bool optional, const char *json_type)
 {
@@ -278,7 +278,7 @@ static void check_member(QList *schema, QDict *type, const char *name,
                     qdict_get_str(value, "meta-type"), ==, json_type);
 }
 
-/* object-add's argument -> its variant for iommufd -> that one's members */
+/* object-add's argument has a variant for iommufd, which has members. */
 static void check_object_add(QList *schema)
 {
     QDict *argument = type_of(schema, find_entry(schema, "name", "object-add"),
@@ -311,7 +311,7 @@ static void check_event(QList *schema)
     check_member(schema, data, "reason", false, "string");
 }
 
-/* So libvirt knows that -device takes JSON, and may unplug such ones. */
+/* By this libvirt knows that -device takes JSON and can unplug such devices. */
 static void check_json_devices(QList *schema)
 {
     QDict *command = find_entry(schema, "name", "device_add");
@@ -342,7 +342,7 @@ static void test_qmp_schema(void)
     qtest_quit(qts);
 }
 
-/* Both are there, and leave it to the above what they take. */
+/* Both options exist; the schema (see above) says what they accept. */
 static void test_command_line_options(void)
 {
     static const char *const options[] = { "object", "device" };
@@ -385,7 +385,7 @@ static void test_help(void)
 
 static const VFIODescriptor iommu = { "iommu", .path = "/dev/iommu" };
 
-/* -1 where the host has no such thing */
+/* Returns -1 if the host has no such thing. */
 static int open_or_skip(const VFIODescriptor *descriptor)
 {
     int fd = vfio_descriptor_open(descriptor);
@@ -399,7 +399,7 @@ static int open_or_skip(const VFIODescriptor *descriptor)
     return fd;
 }
 
-/* By its number at start, and by its name afterwards */
+/* Given by number at start, and by name afterwards */
 static void test_foreign_descriptor(const void *descriptor)
 {
     int fd = open_or_skip(descriptor);
@@ -472,7 +472,7 @@ static void test_iommu_by_number(void)
     close(fd);
 }
 
-/* The name is used up, the descriptor is the object's. */
+/* The name is used up, and the object owns the descriptor. */
 static void test_iommu_by_name(void)
 {
     int fd = open_or_skip(&iommu);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a user or a guest does with passed-through devices, as acts any part of
- * which may fail
+ * What a user or a guest does with passed-through devices, as acts of which any
+ * part may fail
  */
 #include "qemu/osdep.h"
 
@@ -13,12 +13,12 @@
 #include "vfio-mapped.h"
 #include "vfio-memory.h"
 
-/* Where devices are: the one that comes and goes, and those that stay */
+/* Slots of the device that comes and goes, and of those that stay */
 #define VIOMMU_SLOT     3
 #define SLOT            4
 #define STAYING_SLOT(i) (5 + (i))
 
-/* Where they copy, in the guest's memory and for a virtio-iommu the same */
+/* Where they copy, in the guest's memory and also in a virtio-iommu */
 #define COPY_FROM       0x300000
 #define COPY_TO         0x400000
 #define COPY_END        0x500000
@@ -30,7 +30,7 @@
 #define MAPPED          0x600000
 #define MAPPED_SIZE     0x10000
 
-/* Behind the first 4 GiB, where a DIMM comes first */
+/* Above 4 GiB, where the first DIMM is placed */
 #define DIMM_ADDR       (4 * GiB)
 #define DIMM_SLOT       0
 #define DIMM_SIZE       (128 * MiB)
@@ -71,7 +71,7 @@ static void check_plugged(VFIOStage *s)
     s->machine->pci->mmio_alloc_ptr = s->free_mmio;
 }
 
-/* It reaches nothing, and can be had again. */
+/* The device reaches nothing, and can be plugged again. */
 static void check_unplugged(VFIOStage *s)
 {
     g_autoptr(GArray) pages = vfio_mapped_pages("EDU0");
@@ -82,7 +82,7 @@ static void check_unplugged(VFIOStage *s)
     unplug(s);
 }
 
-/* The guest gives the device its address, where a BAR is to be mapped. */
+/* The guest gives the device its address; then a BAR is to be mapped. */
 static char *act_enable(VFIOStage *s)
 {
     vfio_edu_free(vfio_edu_new(s->machine, SLOT));
@@ -129,7 +129,7 @@ static char *act_unmap(VFIOStage *s)
     return NULL;
 }
 
-/* The guest's page behind @iova of the device, and back */
+/* The device reads and writes the guest's page through @iova. */
 static void check_mapped(VFIOStage *s)
 {
     QTestState *qts = s->machine->qts;
@@ -141,7 +141,7 @@ static void check_mapped(VFIOStage *s)
     g_assert_cmphex(qtest_readl(qts, MAPPED + MAPPED_SIZE - 4), ==, sent);
 }
 
-/* It can be had again, also where it was not had. */
+/* The page can be mapped again, also if it was not mapped. */
 static void check_mapped_again(VFIOStage *s)
 {
     unmap(s);
@@ -198,7 +198,7 @@ static bool is_stopped(VFIOStage *s)
     return stopped;
 }
 
-/* The device reaches all of it, and the pages that QEMU has there. */
+/* The device reaches all of the DIMM, and the pages that QEMU has there. */
 static void check_memory(VFIOStage *s)
 {
     g_autoptr(GArray) pages = vfio_mapped_pages(s->act->staying[0]);
@@ -214,7 +214,7 @@ static void check_memory(VFIOStage *s)
     g_assert_null(vfio_mapped_wrong(s->machine, pages, regions));
 }
 
-/* Where it stopped the VM, that goes on with all of its memory. */
+/* If the VM was stopped, it goes on with all of its memory. */
 static void check_memory_plugged(VFIOStage *s)
 {
     if (is_stopped(s)) {
@@ -445,7 +445,7 @@ char *vfio_stage_state(VFIOStage *s)
     return g_string_free(text, false);
 }
 
-/* After a reset the guest enables them before. */
+/* After a reset the guest has to enable them first. */
 void vfio_stage_check_staying(VFIOStage *s)
 {
     for (int i = 0; i < ARRAY_SIZE(s->staying) && s->staying[i]; i++) {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a user or a guest does with passed-through devices, as acts any part of
- * which may fail
+ * What a user or a guest does with passed-through devices, as acts of which any
+ * part may fail
  *
- * How it is made to fail is for the caller.  An act can be done over and over
- * on its stage, a running QEMU: prepare, do, check, undo.  Whether it fails or
- * not, the stage is after undo() what it was before prepare().
+ * The caller decides how an act is made to fail.  An act can be done over and
+ * over on its stage, a running QEMU: prepare, do, check, undo.  Whether it
+ * fails or not, the stage is after undo() as it was before prepare().
  */
 #ifndef TESTS_VFIO_ACT_H
 #define TESTS_VFIO_ACT_H
@@ -21,7 +21,7 @@ typedef struct VFIOStage {
     char *errors;           /* the file that QEMU's standard error goes to */
     size_t errors_read;
     VFIOEdu *staying[2];    /* devices that are there throughout, or NULL */
-    VIOMMU *viommu;         /* NULL where there is none */
+    VIOMMU *viommu;         /* NULL if there is none */
     uint64_t free_mmio;     /* for the device that comes and goes */
 } VFIOStage;
 
@@ -32,50 +32,50 @@ struct VFIOAct {
     const char *device;     /* more properties of the one that comes and goes */
     bool viommu;            /* devices that stay are behind a virtio-iommu */
 
-    /* All may be NULL; without "act" it is the start of QEMU. */
+    /* All may be NULL; without "act", the act is the start of QEMU. */
     void (*prepare)(VFIOStage *s);
 
     /* Returns NULL, or why QEMU refused; to be freed. */
     char *(*act)(VFIOStage *s);
 
-    /* What must hold when it refused */
+    /* Checks what must hold if QEMU refused the act. */
     void (*check_refused)(VFIOStage *s);
 
-    /* What must hold when it did not, whether or not a part of it failed */
+    /* Checks what must hold if it did not, even if a part of the act failed. */
     void (*check)(VFIOStage *s);
     void (*undo)(VFIOStage *s);
 };
 
-/* Ends with an act without a name. */
+/* The last one has no name. */
 extern const VFIOAct vfio_acts[];
 
-/* Options of the stage's QEMU, for which it may refuse to start; to be freed */
+/* Options of the stage's QEMU, which may refuse to start; to be freed */
 char *vfio_act_options(const VFIOAct *act);
 
-/* Start QEMU, and let the guest find the devices that stay. */
+/* Start QEMU, then let the guest find the devices that stay. */
 VFIOStage *vfio_stage_new(const VFIOAct *act);
 
-/* The two one after the other */
+/* Both, one after the other */
 VFIOStage *vfio_stage_start(const VFIOAct *act);
 void vfio_stage_boot(VFIOStage *s);
 
-/* End QEMU, and return what it has written meanwhile; to be freed. */
+/* End QEMU, and return what it has written since; to be freed. */
 char *vfio_stage_end(VFIOStage *s);
 
-/* What QEMU has written since this was called last; to be freed */
+/* What QEMU has written since the last call of this; to be freed */
 char *vfio_stage_said(VFIOStage *s);
 
 /**
- * vfio_stage_state: what an act, undone or refused, must not change, as text:
- * devices, objects and descriptors, and the memory that is locked.  To be
- * freed.
+ * vfio_stage_state: what must be unchanged after an act was undone or refused,
+ * as text: devices, objects and descriptors, and the memory that is locked.  To
+ * be freed.
  */
 char *vfio_stage_state(VFIOStage *s);
 
-/* The devices that stay do DMA. */
+/* Check that the devices that stay can do DMA. */
 void vfio_stage_check_staying(VFIOStage *s);
 
-/* Plug the device that comes and goes; as for an act. */
+/* Plug the device that comes and goes.  Returns what an act returns. */
 char *vfio_stage_plug(VFIOStage *s);
 
 #endif /* TESTS_VFIO_ACT_H */

@@ -12,17 +12,17 @@ typedef struct VFIODescriptor {
     const char *name;
     const char *path;
     int flags;              /* for open(); 0: O_RDWR */
-    int (*make)(void);      /* where there is no path */
+    int (*make)(void);      /* if there is no path */
 } VFIODescriptor;
 
-/* Neither of /dev/iommu nor of a VFIO device; ends with a NULL name */
+/* Not of /dev/iommu and not of a VFIO device; the last one has no name */
 extern const VFIODescriptor vfio_foreign_descriptors[];
 
-/* -1, with errno set, where the host has no such thing */
+/* Returns -1, with errno set, if the host has no such thing. */
 int vfio_descriptor_open(const VFIODescriptor *descriptor);
 
 /**
- * vfio_descriptor_pass: give QEMU a copy of @fd, which QEMU knows as @name
+ * vfio_descriptor_pass: give QEMU a copy of @fd, under the name @name
  */
 void vfio_descriptor_pass(QTestState *qts, int fd, const char *name);
 

@@ -20,13 +20,13 @@
 #include "libqmp.h"
 #include "vfio-domain.h"
 
-/* Whom libvirt-qemu stands for */
+/* Stands for the user libvirt-qemu */
 #define USER 1000
 
 /* What libvirt grants a domain beside the guest's own memory */
 #define MEMLOCK_EXTRA GiB
 
-/* Seconds after which a guest, or QEMU, hangs */
+/* Seconds after which a guest, or QEMU, counts as hung */
 #define PATIENCE 120
 
 static char *file_of(VFIODomain *d, const char *name)
@@ -60,7 +60,7 @@ static void add_words(VFIODomain *d, const char *words)
     }
 }
 
-/* xsave is off for what tests/rig/inside/guest.sh says. */
+/* xsave is off; tests/rig/inside/guest.sh says why. */
 static void add_machine(VFIODomain *d)
 {
     add_words(d, "-name guest=rig,debug-threads=on -S"
@@ -174,7 +174,7 @@ VFIODomain *vfio_domain_new(const char *task)
 
 /* The monitor */
 
-/* Nothing else comes; with whatever QEMU and its guest said */
+/* Nothing more comes.  Show what QEMU and its guest said. */
 static G_NORETURN void give_up(VFIODomain *d, const char *what)
 {
     static const char *const names[] = { "console", "errors" };
@@ -203,7 +203,7 @@ static QDict *receive(VFIODomain *d)
     return qmp_fd_receive(d->monitor);
 }
 
-/* The process, on its way to QEMU */
+/* The process, before it becomes QEMU */
 
 static void must(bool succeeded, const char *what)
 {
@@ -213,7 +213,7 @@ static void must(bool succeeded, const char *what)
     }
 }
 
-/* @name in the /dev that is being made at @dir is what it is in this one. */
+/* Make @name in the /dev that is built at @dir, the same as in our /dev. */
 static void make_node(const char *dir, const char *name)
 {
     g_autofree char *from = g_build_filename("/dev", name, NULL);
@@ -299,7 +299,7 @@ void vfio_domain_start(VFIODomain *d)
                                                    " 'qmp_capabilities' }")));
 }
 
-/* What a QEMU says all the same, of its end and of what takes long */
+/* What a good QEMU says too: of its end, and of what takes long */
 static bool is_expected(const char *line)
 {
     return strstr(line, "terminating on signal 15") ||
@@ -416,7 +416,7 @@ void vfio_domain_wait_event(VFIODomain *d, const char *name, const char *id)
 
 /* The process and its guest */
 
-/* The rest of the whole line that begins with @key, NULL if there is none */
+/* The rest of the complete line that begins with @key, NULL if there is none */
 static char *find_line(const char *path, const char *key, const char *end)
 {
     g_autofree char *text = NULL;

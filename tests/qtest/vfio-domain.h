@@ -3,10 +3,10 @@
  * A guest in the rig as libvirt 12 starts it
  *
  * What libvirt does as root is done here: the character devices are opened and
- * given by descriptor, locked memory is counted for the process, and QEMU
- * becomes an ordinary user's without any capability, whose /dev has neither
- * /dev/iommu nor a device's node.  QEMU listens for the monitor on a socket
- * that it is given.
+ * passed as descriptors, locked memory is counted for the process, and QEMU
+ * runs as an ordinary user without any capability, whose /dev has neither
+ * /dev/iommu nor a device's node.  QEMU's monitor listens on a socket that QEMU
+ * is given.
  */
 #ifndef TESTS_VFIO_DOMAIN_H
 #define TESTS_VFIO_DOMAIN_H
@@ -22,13 +22,13 @@ typedef struct VFIODomain {
     char *dir;              /* holds the files monitor, console and errors */
     GPtrArray *arguments;
     GArray *given;          /* descriptors that QEMU inherits */
-    GQueue *events;         /* that came and were not waited for */
+    GQueue *events;         /* received, but not waited for yet */
 } VFIODomain;
 
 /**
  * vfio_domain_new: a q35 with two free PCIe ports, pci.1 and pci.2
  *
- * Its guest does @task of tests/rig/guest/init; without one it is never to run.
+ * Its guest does @task of tests/rig/guest/init; without a task it must not run.
  */
 VFIODomain *vfio_domain_new(const char *task);
 
@@ -39,37 +39,37 @@ void vfio_domain_argument(VFIODomain *d, const char *fmt, ...)
 /**
  * vfio_domain_give: let QEMU inherit @fd, under the same number
  *
- * It is QEMU's alone once that has been started.  Returns @fd.
+ * Once QEMU is started, only QEMU has it.  Returns @fd.
  */
 int vfio_domain_give(VFIODomain *d, int fd);
 
-/* Start QEMU; its processors do not run, since it is given -S. */
+/* Start QEMU with -S: its processors do not run yet. */
 void vfio_domain_start(VFIODomain *d);
 
-/* End QEMU as "virsh destroy" does: it ends well, and complained of nothing. */
+/* End QEMU like "virsh destroy": it ends well, and has not complained. */
 void vfio_domain_stop(VFIODomain *d);
 
-/* /dev/iommu, with locked memory counted for each process */
+/* Open /dev/iommu, with locked memory counted for each process. */
 int vfio_domain_open_iommu(void);
 
-/* The node of a device of the rig */
+/* Open the node of a device of the rig. */
 int vfio_domain_open_device(const char *name);
 
 /**
- * vfio_domain_qmp: what QEMU answers to a command, written as for qtest_qmp()
+ * vfio_domain_qmp: QEMU's answer to a command, written as for qtest_qmp()
  *
- * @fd goes with it, and is closed here; -1: none does.
+ * @fd is sent with it and then closed; -1 for none.
  */
 QDict *vfio_domain_qmp(VFIODomain *d, int fd, const char *fmt, ...)
     G_GNUC_PRINTF(3, 4);
 
-/* Wait for @event of device @id, which has not been waited for. */
+/* Wait for an @event of device @id that has not been waited for before. */
 void vfio_domain_wait_event(VFIODomain *d, const char *event, const char *id);
 
-/* Wait until the guest tells of @key, and return what; to be freed. */
+/* Wait until the guest tells @key, and return its value; to be freed. */
 char *vfio_domain_wait_told(VFIODomain *d, const char *key);
 
-/* What the kernel has for @key in the process's status; to be freed. */
+/* The value of @key in the kernel's status of the process; to be freed */
 char *vfio_domain_status(VFIODomain *d, const char *key);
 
 #endif /* TESTS_VFIO_DOMAIN_H */

@@ -15,7 +15,7 @@
 
 #define SLOT    4
 
-/* The PIIX3's interrupt routing, and where this test routes every pin. */
+/* The PIIX3's interrupt routing, and the IRQ to which this routes every pin */
 #define PIIX3_DEVFN     QPCI_DEVFN(1, 0)
 #define PIIX3_PIRQ      0x60
 #define INTX_GSI        11
@@ -127,7 +127,7 @@ static void test_dma_by_sysfsdev(void)
     stop(edu);
 }
 
-/* Give the guest memory, or what else is there, at PAM3_BASE. */
+/* Let the guest see memory at PAM3_BASE, or what is there otherwise. */
 static void set_pam3(VFIOEdu *edu, uint8_t attributes)
 {
     QPCIDevice *host = qpci_device_find(edu->machine->pci, 0);
@@ -149,8 +149,8 @@ static void check_device_reads_what_guest_reads(VFIOEdu *edu, uint32_t addr)
 }
 
 /*
- * At PAM3_BASE a PC has ROM, which the guest's firmware replaces by memory
- * and may take back: maps and unmaps while the machine runs.
+ * At PAM3_BASE a PC has ROM.  The guest's firmware replaces it by memory, and
+ * may switch back: this maps and unmaps while the machine runs.
  */
 static void test_dma_follows_memory_map(void)
 {
@@ -173,8 +173,8 @@ static void test_dma_follows_memory_map(void)
 /* Interrupts */
 
 /*
- * Without a CPU an MSI is told by what it is, a write: it may go to memory as
- * well as to an APIC.
+ * There is no CPU to take an MSI.  But an MSI is a write, which may go to
+ * memory as well as to an APIC.
  */
 static void enable_msi(VFIOEdu *edu, uint32_t addr, uint16_t data)
 {
@@ -261,8 +261,8 @@ static void test_intx_delivered(void)
         g_assert_true(vfio_rig_wait(intx_level(edu)));
 
         /*
-         * Any access is taken for the end of the interrupt; as the device
-         * still asserts its line, it comes again.
+         * Any access counts as the end of the interrupt.  The device still
+         * asserts its line, so the interrupt comes again.
          */
         g_assert_cmphex(vfio_edu_read(edu, EDU_REG_IRQ_STATUS), ==, 0x100);
         g_assert_true(vfio_rig_wait(intx_level(edu)));
@@ -284,7 +284,7 @@ static bool can_be_reset(const char *name)
     return methods && *g_strstrip(methods);
 }
 
-/* Let the device write to memory, which it must not be able to. */
+/* Make the device write to memory, which must fail. */
 static void check_dma_is_stopped(VFIOEdu *edu)
 {
     QTestState *qts = edu->machine->qts;
@@ -295,7 +295,7 @@ static void check_dma_is_stopped(VFIOEdu *edu)
     g_assert_cmphex(qtest_readl(qts, 0x200000), ==, 0x5a5a5a5a);
 }
 
-/* How often the kernel's VFIO_DEVICE_RESET succeeded. */
+/* How often the kernel's VFIO_DEVICE_RESET succeeded */
 static int count_device_resets(VFIOEdu *edu)
 {
     g_auto(GStrv) trace = vfio_machine_trace(edu->machine);
@@ -411,7 +411,7 @@ static void test_object_in_use_stays(void)
     vfio_machine_stop(m);
 }
 
-/* An object that does not open /dev/iommu, but is given it. */
+/* With an object that is given /dev/iommu and does not open it */
 static void test_dma_by_passed_iommu(void)
 {
     int fd = open("/dev/iommu", O_RDWR);

@@ -15,7 +15,7 @@
 #define EDU_DMA_RUN     0x1
 #define EDU_DMA_IRQ     0x4
 
-/* Around the destination of a copy: bytes that must stay what they are. */
+/* Bytes before and after the destination of a copy, which must not change */
 #define GUARD           16
 #define GUARD_BYTE      0xa5
 
@@ -80,9 +80,9 @@ void vfio_edu_check_registers(VFIOEdu *edu)
 }
 
 /*
- * The device's buffer has 4096 bytes, but edu_check_range() of QEMU 7.2 takes
- * a transfer that ends with it for one that goes beyond, and ends the machine
- * that has the device: the rig.
+ * The device's buffer has 4096 bytes, but edu_check_range() of QEMU 7.2 takes a
+ * transfer that ends with the buffer for one that goes beyond it, and ends the
+ * machine that has the device, that is, the rig.
  */
 void vfio_edu_dma_start(VFIOEdu *edu, VFIOEduDMA direction, uint32_t iova,
                         uint32_t size, bool irq)

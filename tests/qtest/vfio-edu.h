@@ -3,7 +3,7 @@
  * A driver for a passed-through edu device, for tests
  *
  * See docs/specs/edu.txt.  Registers are accessed by 32 bits, which is enough
- * for an address of 28 bits and wanted below 0x80.
+ * for an address of 28 bits, and required below 0x80.
  */
 #ifndef TESTS_VFIO_EDU_H
 #define TESTS_VFIO_EDU_H
@@ -40,25 +40,25 @@ typedef struct VFIOEdu {
     QPCIBar bar;
 } VFIOEdu;
 
-/* Find the device in @slot and enable it; the test fails if it is no edu. */
+/* Find the device in @slot and enable it.  The test fails if it is no edu. */
 VFIOEdu *vfio_edu_new(VFIOMachine *m, int slot);
 void vfio_edu_free(VFIOEdu *edu);
 
 /**
- * vfio_edu_enable: give the device its address, and the PCI_COMMAND_* in
- * @command; to be done again after a reset
+ * vfio_edu_enable: give the device its address, and set the PCI_COMMAND_* in
+ * @command; has to be done again after a reset
  */
 void vfio_edu_enable(VFIOEdu *edu, uint16_t command);
 
 uint32_t vfio_edu_read(VFIOEdu *edu, uint32_t reg);
 void vfio_edu_write(VFIOEdu *edu, uint32_t reg, uint32_t value);
 
-/* Each register does what edu's specification says. */
+/* Check that each register does what edu's specification says. */
 void vfio_edu_check_registers(VFIOEdu *edu);
 
 /**
- * vfio_edu_dma_start: let the device copy @size bytes between @iova and its
- * buffer; @irq, whether it raises EDU_IRQ_DMA at the end
+ * vfio_edu_dma_start: make the device copy @size bytes between @iova and its
+ * buffer; @irq says whether it raises EDU_IRQ_DMA at the end
  */
 void vfio_edu_dma_start(VFIOEdu *edu, VFIOEduDMA direction, uint32_t iova,
                         uint32_t size, bool irq);
@@ -69,19 +69,19 @@ void vfio_edu_dma(VFIOEdu *edu, VFIOEduDMA direction, uint32_t iova,
                   uint32_t size);
 
 /**
- * vfio_edu_gather: let the device read @size bytes at each of @iovas, of
- * which there are @count, and write all of them to @dst, one after the other
+ * vfio_edu_gather: make the device read @size bytes at each of the @count
+ * @iovas, and write all of them to @dst, one after the other
  *
- * All of it is EDU_DMA_MAX bytes at most.
+ * All together are EDU_DMA_MAX bytes at most.
  */
 void vfio_edu_gather(VFIOEdu *edu, const uint32_t *iovas, int count,
                      uint32_t size, uint32_t dst);
 
 /**
- * vfio_edu_check_copy: the device copies @size bytes in guest memory from
- * @src to @dst, these and no others
+ * vfio_edu_check_copy: check that the device copies @size bytes in guest memory
+ * from @src to @dst, and changes no others
  *
- * 16 bytes on either side of @dst are in use too, as far as there are any.
+ * This also uses 16 bytes on either side of @dst, as far as they exist.
  */
 void vfio_edu_check_copy(VFIOEdu *edu, uint32_t src, uint32_t dst,
                          uint32_t size);

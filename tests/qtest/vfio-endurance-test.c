@@ -2,10 +2,10 @@
 /*
  * QTest for VFIO: nothing grows with time
  *
- * VFIO_TEST_CYCLES times (50 without that) a guest is reset, and a hundred
- * times as many pages are mapped and unmapped by a guest's IOMMU.  What QEMU
- * and the kernel have is compared with what they had after the first cycle.  A
- * device that comes and goes is vfio-hotplug-test's.
+ * A guest is reset VFIO_TEST_CYCLES times (50 by default), and a guest's IOMMU
+ * maps and unmaps a hundred times as many pages.  What QEMU and the kernel have
+ * is compared with what they had after the first cycle.  vfio-hotplug-test
+ * tests a device that comes and goes.
  */
 #include "qemu/osdep.h"
 
@@ -19,7 +19,7 @@
 
 #define RESETS_PER_COPY 10
 
-/* So many comparisons on the way */
+/* The number of comparisons on the way */
 #define COMPARISONS     10
 
 #define VIOMMU_SLOT     3
@@ -32,10 +32,10 @@
 typedef struct Machine {
     VFIOMachine *m;
     VFIOEdu *edu;
-    VIOMMU *viommu;     /* NULL where there is none */
+    VIOMMU *viommu;     /* NULL if there is none */
 } Machine;
 
-/* Without its traces, which would fill the disk. */
+/* Traces are off: they would fill the disk. */
 static Machine start(const char *options)
 {
     Machine s = {
@@ -81,7 +81,7 @@ static int cycles(void)
     return vfio_rig_number("VFIO_TEST_CYCLES", DEFAULT_CYCLES);
 }
 
-/* An edu's DMA takes longer than the reset. */
+/* Not every time, since an edu's DMA takes longer than the reset */
 static void reset(Machine *s, int i)
 {
     vfio_machine_reset(s->m);
@@ -99,7 +99,7 @@ static void test_resets(void)
     stop(&s);
 }
 
-/* The same memory, which QEMU has after the first time; each time elsewhere */
+/* The same memory each time, so that QEMU has it already, but at other IOVAs */
 static void map_and_unmap(Machine *s, int i)
 {
     const uint64_t size = VIOMMU_BATCH * VIOMMU_PAGE;

@@ -24,7 +24,7 @@
 typedef struct Cause {
     const char *name;
 
-    /* What the message has; empty: not in this mode, or no hint */
+    /* What the message contains; empty: not in this mode, or no hint */
     const char *legacy[3];
     const char *iommufd[3];
     const char *hint;           /* shown at start only, QMP has no hints */
@@ -36,8 +36,8 @@ typedef struct Cause {
     const char *iommufd_id;     /* instead of VFIO_RIG_IOMMUFD */
 
     /*
-     * To make the cause, and to remove it.  Where the cause is what the user
-     * wrote, it is gone when they write the victim's vfio_rig_device().
+     * Make the cause, and remove it.  If the cause is what the user wrote, it
+     * is gone when the user writes the victim's vfio_rig_device().
      */
     void (*make)(const char *victim);
     void (*unmake)(const char *victim, VFIOMachine *m);
@@ -151,7 +151,7 @@ static const Cause causes[] = {
     },
 };
 
-/* Descriptors that this program holds, so that QEMU cannot have the device */
+/* Descriptors that this program holds, so that QEMU cannot get the device */
 static int held[2] = { -1, -1 };
 
 static void hold_group(const char *victim)
@@ -234,7 +234,7 @@ static void allow_cdev(const char *victim, VFIOMachine *m)
     g_assert_cmpint(g_chmod(node, 0600), ==, 0);
 }
 
-/* What sysfs is told */
+/* Changes through sysfs */
 
 static void unbind(const char *victim)
 {
@@ -291,7 +291,7 @@ static const char *hint_of(const Cause *cause)
     return vfio_rig_iommufd() ? cause->hint : cause->legacy_hint;
 }
 
-/* The device which cannot work, as -device and device_add take it */
+/* The device that cannot work, as written for -device and device_add */
 static char *bad_device(const Cause *cause)
 {
     g_autofree char *device =
@@ -305,7 +305,7 @@ static char *bad_device(const Cause *cause)
                            cause->iommufd_id ?: VFIO_RIG_IOMMUFD : "", SLOT);
 }
 
-/* The way of the mode that we are not in: for what a kernel will never have */
+/* By the other mode's path, for a kernel that will never have this mode's */
 static char *other_way(const Cause *cause, VFIOMachine *m)
 {
     if (!vfio_rig_iommufd()) {
@@ -318,7 +318,7 @@ static char *other_way(const Cause *cause, VFIOMachine *m)
                            ",iommufd=" VFIO_RIG_IOMMUFD);
 }
 
-/* A device which works as soon as the cause is gone */
+/* A device that works as soon as the cause is gone */
 static char *good_device(const Cause *cause, VFIOMachine *m)
 {
     if (cause->unmake) {
@@ -359,7 +359,7 @@ static void check_message(const Cause *cause, const char *text)
         check_text_has(text, words_of(cause)[i]);
     }
 
-    /* Where the message is about the device, it says which one. */
+    /* If the message is about the device, it says which one. */
     if (!cause->device && !cause->iommufd_id) {
         check_text_has(text, vfio_rig_address(victim_of(cause)));
     }
@@ -395,8 +395,8 @@ static bool state_is(VFIOMachine *m, const char *state)
 }
 
 /*
- * The machine's state when it is @state again, or after a while.  Some of
- * what an attempt leaves goes only in the next RCU callback.
+ * The machine's state when it is @state again, or else after a while.  Some of
+ * what an attempt leaves goes away only in the next RCU callback.
  */
 static char *settle(VFIOMachine *m, const char *state)
 {
@@ -415,7 +415,7 @@ static void check_device_works(const Cause *cause, VFIOMachine *m)
     }
 }
 
-/* The second refusal is that of a machine which the first left as it was. */
+/* Refused twice: the first time must leave the machine as it was. */
 static void test_by_device_add(const void *data)
 {
     const Cause *cause = data;
@@ -461,7 +461,7 @@ int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "errors");
 
-    /* For the QEMUs that are run: to root, too, a mode of 0 means no. */
+    /* So that QEMUs that run as root are refused a node of mode 0, too */
     prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE);
 
     for (int i = 0; i < ARRAY_SIZE(causes); i++) {

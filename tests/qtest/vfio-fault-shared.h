@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a test and the library that makes QEMU's calls fail share: a file that
+ * What a test shares with the library that makes QEMU's calls fail: a file that
  * both map, named by VFIO_FAULT_FILE in the environment
  *
- * The library is tests/rig/fault.c, which says what calls there are.
+ * The library is tests/rig/fault.c, which says which calls there are.
  */
 #ifndef TESTS_VFIO_FAULT_SHARED_H
 #define TESTS_VFIO_FAULT_SHARED_H
@@ -12,21 +12,21 @@
 
 #define VFIO_FAULT_FILE "VFIO_FAULT_FILE"
 
-/* More than any of QEMU's steps makes; later ones are counted, not recorded. */
+/* More than QEMU makes in any act; later ones are counted, but not recorded. */
 #define VFIO_FAULT_CALLS 1024
 
 typedef struct VFIOFaultCall {
     char name[52];      /* "open /dev/iommu", or "ioctl" */
     uint32_t request;   /* of an ioctl */
     int32_t result;     /* the errno that it ended with, or 0 */
-    uint64_t site;      /* where in its program or library it was made */
+    uint64_t site;      /* the caller, as an offset in its program or library */
 } VFIOFaultCall;
 
 typedef struct VFIOFaultShared {
     uint32_t watching;  /* calls are counted only while this is set */
     uint32_t fail_at;   /* the call that fails, counted from 1; 0: none */
     int32_t error;      /* an errno */
-    uint32_t step;      /* of the kernel's, which fails instead; 0: none */
+    uint32_t step;      /* the kernel's step that fails instead; 0: none */
     uint32_t reached;   /* whether the call came to that step */
     uint32_t count;
     VFIOFaultCall calls[VFIO_FAULT_CALLS];

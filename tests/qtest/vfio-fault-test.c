@@ -3,21 +3,21 @@
  * QTest for VFIO: whatever call fails, QEMU says so and goes on
  *
  * An act is done once to see which calls QEMU makes for it, and then over and
- * over, each time with one of them failing.  QEMU must neither crash, hang nor
- * leak; say which device or object and which step, and what the kernel said;
- * and what comes next must work: the device can be had again, devices that were
- * there do DMA, and the host gets back what it gave.
+ * over, each time with one of them failing.  QEMU must not crash, hang or leak.
+ * It must say which device or object and which step, and what the kernel said.
+ * And what comes next must work: the device can be used again, devices that
+ * were there do DMA, and the host gets back what it gave.
  *
- * By default each place that calls the kernel is tried once, and those of
- * ioctls with a second errno.  With -m slow, each call is tried with each errno
- * that the kernel can give there.
+ * By default each place that calls the kernel is tried once, and places of
+ * ioctls are tried again with a second errno.  With -m slow, each call is tried
+ * with each errno that the kernel can give there.
  *
- * On a kernel that can be told at which step to fail, all calls are made, and
- * it fails in them: at the first step that it takes in a call, at the second,
- * and so on until there are no more.  By default each place in QEMU is tried
- * once, later steps ever more sparsely, and only in some acts; in all with
- * VFIO_TEST_ALL_ACTS set.  A start has the same calls as a plug, and is left
- * out.
+ * If the kernel can be told at which step to fail, all calls are made, and the
+ * kernel fails in them: at the first step that it takes in a call, at the
+ * second, and so on until there are no more.  By default each place in QEMU is
+ * tried once, later steps ever more sparsely, and only in some acts;
+ * VFIO_TEST_ALL_ACTS selects all acts.  A start makes the same calls as a plug,
+ * and is left out.
  */
 #include "qemu/osdep.h"
 
@@ -25,28 +25,29 @@
 #include "vfio-fault.h"
 
 typedef enum Outcome {
-    REFUSED,    /* the act, and all is as before */
+    REFUSED,    /* the act is refused, and all is as before */
     GOES_ON,    /* the act is done as far as it can be */
-    HELD,       /* ... and something is QEMU's until it ends */
+    HELD,       /* ... and QEMU keeps something until it ends */
 } Outcome;
 
-/* What is right when a call fails; the first one that fits counts. */
+/* The right outcome when a call fails; the first rule that fits counts. */
 typedef struct Rule {
     const char *call;
-    int nth;            /* of these calls for a device, from 1; 0: any */
+    int nth;            /* of a device's calls of this kind, from 1; 0: any */
     int error;          /* 0: any */
     Outcome outcome;
     const char *says;   /* which step; NULL: nothing, there is nothing to do */
-    bool terse;         /* QEMU 7.2's own words: no device, or no errno */
+    bool terse;         /* QEMU 7.2's own words, without device or errno */
 } Rule;
 
 /*
  * A device works without what KVM could do for it, without its BARs mapped,
- * without the notes of errors and of unplug requests, without a reset of one
- * kind while there is another, and without INTx, which a guest's driver may
- * set up again; only the first time that INTx is set up, QEMU 7.2 refuses.
- * Whether it is an mdev matters to x-balloon-allowed alone.  Where there are
- * fewer threads they do the work.  A close that fails has closed.
+ * without notice of errors and of unplug requests, without a reset of one kind
+ * if there is another, and without INTx, which a guest's driver may set up
+ * again; only when INTx is set up for the first time, QEMU 7.2 refuses.
+ * Whether it is an mdev matters only to x-balloon-allowed.  If there are fewer
+ * threads, they do all of the work.  A close that fails has closed the
+ * descriptor.
  */
 static const Rule plugging[] = {
     { "stat device", .says = "no such host device" },
@@ -86,7 +87,7 @@ static const Rule plugging[] = {
     { }
 };
 
-/* A BAR that is not mapped is out of other devices' reach. */
+/* Without its map, a BAR is out of other devices' reach. */
 static const Rule enabling[] = {
     { "IOMMU_IOAS_MAP", .error = EFAULT, .outcome = GOES_ON },
     { "IOMMU_IOAS_MAP", .outcome = GOES_ON, .says = "cannot map memory" },
@@ -94,9 +95,9 @@ static const Rule enabling[] = {
 };
 
 /*
- * The device goes in any case.  What could not be undone is undone by closing
- * the descriptors; but kvm-vfio holds a device that it was not made to drop,
- * and with it what the device is bound to.
+ * The device goes in any case.  Closing the descriptors undoes what could not
+ * be undone before.  But if kvm-vfio was not made to drop the device, it holds
+ * the device, and with it what the device is bound to.
  */
 static const Rule unplugging[] = {
     { "VFIO_DEVICE_SET_IRQS", .nth = 1, .outcome = GOES_ON, .says = "REQ-0" },
@@ -112,8 +113,8 @@ static const Rule unplugging[] = {
 
 /*
  * Devices that were not reset still work, and so do those without INTx, which
- * the next reset sets up.  (The third, fourth, sixth and eighth are for that.)
- * A BAR that was never mapped need not be unmapped.
+ * the next reset sets up.  (That is what the third, fourth, sixth and eighth
+ * are for.)  A BAR that was never mapped need not be unmapped.
  */
 static const Rule resetting[] = {
     { "VFIO_DEVICE_SET_IRQS", .nth = 1, .outcome = GOES_ON },
@@ -138,7 +139,7 @@ static const Rule mapping[] = {
     { }
 };
 
-/* What is still mapped is so until it is unmapped once more. */
+/* What is still mapped stays so until it is unmapped once more. */
 static const Rule unmapping[] = {
     { "IOMMU_IOAS_UNMAP", .error = ENOENT, .outcome = GOES_ON },
     { "IOMMU_IOAS_UNMAP", .outcome = GOES_ON, .says = "cannot unmap" },
@@ -152,9 +153,9 @@ static const Rule plugging_memory[] = {
 };
 
 /*
- * Whoever unmaps does not mind that there was nothing.  In truth there was
- * something here, which is QEMU's until it ends.  What could not be unmapped is
- * so too, until the next memory there is mapped.
+ * QEMU does not mind if there was nothing to unmap.  But in truth there was
+ * something here, and QEMU holds it until it ends.  What could not be unmapped
+ * is held too, but only until the next memory there is mapped.
  */
 static const Rule unplugging_memory[] = {
     { "IOMMU_IOAS_UNMAP", .error = ENOENT, .outcome = HELD },
@@ -163,7 +164,7 @@ static const Rule unplugging_memory[] = {
 };
 
 static const struct {
-    const char *act;    /* how its name begins */
+    const char *act;    /* the beginning of its name */
     const Rule *rules;
 } rules_for[] = {
     { "start", plugging },
@@ -177,7 +178,7 @@ static const struct {
     { "unmap", unmapping },
 };
 
-/* What the kernel can give; Linux 6.12 */
+/* What the kernel can return; Linux 6.12 */
 static const int any_errors[] = { ENOMEM, EINTR, EAGAIN, EIO, 0 };
 
 static const struct {
@@ -207,7 +208,7 @@ static const struct {
     { "VFIO_DEVICE", { EINVAL, ENOTTY } },
 };
 
-/* Both are found by the beginning of what is asked for. */
+/* In both tables, an entry is the beginning of the names that it is for. */
 static const Rule *act_rules(const VFIOAct *act)
 {
     for (int i = 0; i < ARRAY_SIZE(rules_for); i++) {
@@ -228,19 +229,19 @@ static const int *call_errors(const char *call)
     return any_errors;
 }
 
-/* One call that is to fail */
+/* One call that shall fail */
 typedef struct Point {
     uint32_t n;     /* of the act's calls, from 1 */
     int error;      /* 0: none, in spite of the step */
-    uint32_t step;  /* of the kernel's, in the call; 0: that is not made */
-    bool reached;   /* the step: the call may have fewer */
+    uint32_t step;  /* the kernel's step in the call; 0: the call is not made */
+    bool reached;   /* whether the step was: the call may have fewer */
 } Point;
 
 /* An act being swept */
 typedef struct Sweep {
     const VFIOAct *act;
     VFIOStage *stage;
-    GArray *calls;      /* VFIOFaultCalls, when nothing fails */
+    GArray *calls;      /* VFIOFaultCalls, if nothing fails */
     GArray *points;
     int outcomes[3];
 } Sweep;
@@ -287,7 +288,7 @@ static bool is_last(Sweep *sweep, uint32_t n)
     return true;
 }
 
-/* The first call of a place with an errno of its own, the last with any. */
+/* A place's first call gets an errno of its own, an ioctl's last call EINTR. */
 static void add_short(Sweep *sweep, uint32_t n)
 {
     const VFIOFaultCall *call = swept_call(sweep, n);
@@ -312,7 +313,7 @@ static void add_long(Sweep *sweep, uint32_t n)
     }
 }
 
-/* Where QEMU starts with KVM, the rest is as without. */
+/* If QEMU starts with KVM, only KVM's calls differ from a start without. */
 static bool is_wanted(Sweep *sweep, uint32_t n)
 {
     return sweep->act->act || !sweep->act->options ||
@@ -337,10 +338,10 @@ static bool rule_fits(const Rule *rule, const char *call, int nth, int error)
            (!rule->error || rule->error == error);
 }
 
-/* Not each step is one that a call cannot do without. */
+/* A call can succeed without some of its steps. */
 static const Rule unharmed = { .outcome = GOES_ON };
 
-/* The one for @point in @calls; a device begins with a stat. */
+/* The rule for @point in @calls; the calls of a device begin with a stat. */
 static const Rule *find_rule(const VFIOAct *act, const VFIOFaultCall *calls,
                              const Point *point)
 {
@@ -402,7 +403,7 @@ static void arm(const Point *point)
     }
 }
 
-/* A call may fail without a fault: QEMU asks how long a list is. */
+/* A call may fail by itself: QEMU asks how long a list is. */
 static void look_at_step(Sweep *sweep, Point *point)
 {
     int result = vfio_fault_call(point->n)->result;
@@ -427,7 +428,7 @@ static char *act_with(Sweep *sweep, Point *point, bool *refused)
     }
     said = vfio_stage_said(s);
     *refused = reason != NULL;
-    if (reason) {   /* ... and undoing what was done went without a word */
+    if (reason) {   /* ... then undoing what was done has said nothing */
         g_assert_cmpstr(said, ==, "");
     }
     return g_strconcat(reason ?: "", said, NULL);
@@ -467,7 +468,7 @@ static void watch(Sweep *sweep)
     check_after(sweep, GOES_ON);
 }
 
-/* The first time there are calls that are not made again. */
+/* Does the act once, since QEMU makes some calls only the first time. */
 static void start(Sweep *sweep)
 {
     sweep->stage = vfio_stage_new(sweep->act);
@@ -513,7 +514,7 @@ static void try_calls(Sweep *sweep)
     }
 }
 
-/* What the kernel does in the @n-th call */
+/* Make the kernel's steps in the @n-th call fail, one at a time. */
 static void try_steps(Sweep *sweep, uint32_t n)
 {
     g_autofree char *call = g_strdup(vfio_fault_name(swept_call(sweep, n)));
@@ -534,7 +535,7 @@ static void try_steps(Sweep *sweep, uint32_t n)
                    sweep->act->name, n, call, tried, step, failed);
 }
 
-/* Not those in sysfs, whose steps are the same for any file. */
+/* Calls in sysfs are left out: their steps are the same for any file. */
 static bool has_steps(Sweep *sweep, uint32_t n)
 {
     const VFIOFaultCall *call = swept_call(sweep, n);
@@ -554,7 +555,7 @@ static void try_all_steps(Sweep *sweep)
 
 /* An act */
 
-/* Nobody holds the devices, or this would wait for ever. */
+/* Nobody holds the devices any more, or this would wait forever. */
 static void check_given_back(const VFIOAct *act)
 {
     const char *devices[] = { "EDU0", act->staying[0], act->staying[1] };
@@ -609,7 +610,7 @@ static void test_act(const void *data)
 
 /* Start and end of QEMU */
 
-/* Returns what it said, to be freed. */
+/* Returns what QEMU said, to be freed. */
 static char *refuse_to_start(const VFIOAct *act, const Point *point)
 {
     g_autofree char *own = vfio_act_options(act);
@@ -653,7 +654,7 @@ static void try_start(Sweep *sweep, const Point *point)
     sweep->outcomes[rule->outcome]++;
 }
 
-/* At its end QEMU leaves everything to the kernel: there is nothing to fail. */
+/* When it ends, QEMU leaves everything to the kernel: no call can fail. */
 static void watch_life(Sweep *sweep)
 {
     VFIOStage *s;
@@ -684,9 +685,9 @@ static void test_start(const void *data)
 }
 
 /*
- * Or each bind would ask ACPI how the device's interrupt is routed, and the
- * interpreter there does not survive an allocation that fails: it counts its
- * references wrong, and in the end does not return.
+ * Otherwise each bind would ask ACPI how the device's interrupt is routed.
+ * ACPI's interpreter does not survive an allocation that fails: it miscounts
+ * its references, and in the end does not return.
  */
 static void keep_enabled(const char *device)
 {
@@ -697,7 +698,7 @@ static void keep_enabled(const char *device)
     vfio_rig_bind(device, "vfio-pci");
 }
 
-/* Whether the kernel's steps in @act are for this run */
+/* Whether this run tries the kernel's steps in @act */
 static bool has_steps_now(const VFIOAct *act)
 {
     static const char *const some[] = { "plug", "unplug", "map", "unmap", NULL };

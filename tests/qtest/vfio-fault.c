@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Calls of a QEMU under test that fail, one at a time
+ * Makes calls of a QEMU under test fail, one at a time
  */
 #include "qemu/osdep.h"
 #include <sys/mman.h>
@@ -59,8 +59,8 @@ void vfio_fault_init(void)
 }
 
 /*
- * By default only an allocation fails that cannot wait, or one of several
- * pages.  The pages of user space are still spared.
+ * By default only allocations fail that cannot wait, or that are of several
+ * pages.  Here others fail, too, but not those of user space's pages.
  */
 void vfio_fault_init_steps(void)
 {

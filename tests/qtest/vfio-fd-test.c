@@ -6,7 +6,7 @@
  * program does, and gives them to QEMU by number or by name.
  *
  * A device stays bound as long as anybody has the file that was bound.  So the
- * test has each file only as long as it needs it.
+ * test keeps each file open only as long as it needs it.
  */
 #include "qemu/osdep.h"
 
@@ -25,7 +25,7 @@
 /* The object that has a descriptor; VFIO_RIG_IOMMUFD opens its own. */
 #define GIVEN "given"
 
-/* A number that is no descriptor of the test's, nor of QEMU's. */
+/* A number that is neither a descriptor of the test's nor of QEMU's */
 #define CLOSED_FD "987"
 
 #define MTTY "/sys/devices/virtual/mtty/mtty/"
@@ -63,7 +63,7 @@ static void free_given(Given *given)
     g_free(given->node);
 }
 
-/* Nodes that QEMU does not find */
+/* Nodes that QEMU cannot find */
 
 static void hide_nodes(const Given *given)
 {
@@ -109,7 +109,7 @@ static char *add_device_number(VFIOMachine *m, int fd, const char *iommufd)
     return add_device(m, number, iommufd);
 }
 
-/* Opened for this, and QEMU's alone afterwards */
+/* Opened for this, and afterwards only QEMU has it */
 static char *add_device_name(VFIOMachine *m, const char *node,
                              const char *iommufd)
 {
@@ -184,7 +184,7 @@ static void test_by_number(void)
     free_given(&given);
 }
 
-/* Names may be used again. */
+/* Names can be used again. */
 static void test_by_name(void)
 {
     g_autofree char *node = vfio_rig_cdev_node("EDU0");
@@ -242,7 +242,7 @@ static void test_ordinary_user(void)
     free_given(&given);
 }
 
-/* Where sysfs is not visible */
+/* When sysfs is not visible */
 
 static VFIOMachine *start_without_sysfs(const Given *given,
                                         VFIOMachine *(*start)(const Given *))
@@ -271,7 +271,7 @@ static void test_without_sysfs(void)
     free_given(&given);
 }
 
-/* It is the kernel then that says what the descriptor is not. */
+/* Then the kernel says that the descriptor is not a device's. */
 static void test_foreign_without_sysfs(void)
 {
     Given given = give("EDU0");
@@ -288,7 +288,7 @@ static void test_foreign_without_sysfs(void)
     free_given(&given);
 }
 
-/* A mediated device: known as one, so that it may have x-balloon-allowed */
+/* A mediated device, recognized as one, so that x-balloon-allowed is allowed */
 
 static char *mdev_node(void)
 {
@@ -379,8 +379,8 @@ static void check_refused_at_start(const VFIODescriptor *descriptor, int fd)
 }
 
 /*
- * By number it stays open, for whoever gave it; by name it is closed, since
- * nobody could name it any more.  In either case nothing else has changed.
+ * A descriptor given by number stays open, for whoever gave it.  One given by
+ * name is closed, since nobody could name it any more.  Nothing else changes.
  */
 static void check_refused(VFIOMachine *m, const VFIODescriptor *descriptor,
                           int fd)
@@ -460,7 +460,7 @@ static void test_options_that_conflict(void)
     free_given(&given);
 }
 
-/* The first goes on as if nothing had been. */
+/* The first device goes on as if nothing had happened. */
 static void test_given_twice(void)
 {
     Given given = give("EDU0");
@@ -531,7 +531,7 @@ static void limit_memlock(pid_t pid, rlim_t bytes)
     g_assert_cmpint(prlimit(pid, RLIMIT_MEMLOCK, &limit, NULL), ==, 0);
 }
 
-/* The guest's memory cannot be mapped. Only closing undoes the bind. */
+/* The guest's memory cannot be mapped.  Only closing undoes the bind. */
 static void test_failure_after_bind(void)
 {
     Given given = give("EDU0");

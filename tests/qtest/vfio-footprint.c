@@ -7,9 +7,9 @@
 #include "vfio-footprint.h"
 
 /*
- * How much more there may be later without being a leak.  Resident memory
- * grows by itself when the kernel makes huge pages of the guest's memory and
- * the heap.  The kernel's objects are counted for all the rig.
+ * How much more there may be later without being a leak.  Resident memory grows
+ * by itself when the kernel makes huge pages of the guest's memory and the
+ * heap.  The kernel's objects are counted for the whole rig.
  */
 #define MORE_DATA_KIB       1024
 #define MORE_RESIDENT_KIB   (16 * 1024)
@@ -41,7 +41,7 @@ static uint64_t value_of(const char *text, const char *name)
     return g_ascii_strtoull(found + strlen(name), NULL, 10);
 }
 
-/* What each processor has counted by itself is added by a look at this. */
+/* Reading stat_refresh adds up what each processor has counted by itself. */
 static char *kernel_counters(void)
 {
     g_free(read_text("/proc/sys/vm/stat_refresh"));
@@ -98,7 +98,7 @@ void vfio_footprint_check(VFIOMachine *m, const VFIOFootprint *first)
 
     g_assert_cmpstr(now->exact, ==, first->exact);
     if (g_getenv("VFIO_TEST_SANITIZED")) {
-        return;     /* what is freed is kept for a while, and leaks are found */
+        return;     /* freed memory is kept for a while, and leaks are found */
     }
     g_assert_cmpuint(now->data, <=, first->data + MORE_DATA_KIB);
     g_assert_cmpuint(now->resident, <=, first->resident + MORE_RESIDENT_KIB);

@@ -8,21 +8,21 @@
 #include "vfio-rig.h"
 
 typedef struct VFIOFootprint {
-    char *exact;            /* that stays what it is, as text */
-    unsigned data;          /* what malloc has from the kernel, in KiB */
+    char *exact;            /* what must not change at all, as text */
+    unsigned data;          /* what malloc got from the kernel, in KiB */
     unsigned resident;      /* in KiB */
     unsigned mappings;
     unsigned slab;          /* the kernel's objects, in pages */
     unsigned page_tables;   /* of the rig's IOMMU, in pages */
 } VFIOFootprint;
 
-/* Objects, descriptors, and memory: QEMU's and the kernel's for it */
+/* Objects, descriptors and memory, of QEMU and of the kernel for QEMU */
 VFIOFootprint *vfio_footprint_new(VFIOMachine *m);
 void vfio_footprint_free(VFIOFootprint *f);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VFIOFootprint, vfio_footprint_free)
 
-/* There is no more than at @first, which was the same situation. */
+/* Check that there is no more than at @first, in the same situation. */
 void vfio_footprint_check(VFIOMachine *m, const VFIOFootprint *first);
 
 #endif /* TESTS_VFIO_FOOTPRINT_H */

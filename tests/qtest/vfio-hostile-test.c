@@ -2,8 +2,8 @@
 /*
  * QTest for VFIO: input that makes no sense, and a host that takes a device
  *
- * Whatever somebody writes or gives, QEMU says what is wrong with it and is
- * as it was; and a device that the host wants back goes back.
+ * Whatever somebody writes or gives, QEMU says what is wrong with it and stays
+ * as it was; and the host gets back a device that it wants back.
  */
 #include "qemu/osdep.h"
 
@@ -19,7 +19,7 @@
 
 #define SLOT 4
 
-/* Bit N is slot N: what the guest shall eject, and what it does eject */
+/* Bit N is slot N: what the guest is asked to eject, and what it ejects */
 #define ACPI_DOWN       0xae04
 #define ACPI_EJECT      0xae08
 
@@ -62,7 +62,7 @@ static bool state_is(VFIOMachine *m, const char *state)
     return g_str_equal(now, state);
 }
 
-/* Some of what an attempt leaves goes only in the next RCU callback. */
+/* Some of what an attempt leaves goes away only in the next RCU callback. */
 static void check_state(VFIOMachine *m, const char *state)
 {
     g_autofree char *after = NULL;
@@ -74,7 +74,7 @@ static void check_state(VFIOMachine *m, const char *state)
 
 /* Values of properties */
 
-/* As QMP and -device have it; a string of LONG_STRING characters at the end */
+/* As in QMP and -device; NULL is a string of LONG_STRING characters */
 static const char *const values[] = {
     "null", "true", "0", "8", "-1", "1.5", "99999999999999999999", "1e300",
     "[]", "{}", "['iommufd0']", "{'id': 'iommufd0'}", "''",
@@ -84,7 +84,7 @@ static const char *const values[] = {
 
 typedef struct Property {
     const char *name;
-    const char *fits;       /* the one value of them that is accepted */
+    const char *fits;       /* the only one of the values that is accepted */
 } Property;
 
 static QObject *value_new(const char *text)
@@ -172,7 +172,7 @@ static void test_object_values(void)
     vfio_machine_stop(m);
 }
 
-/* Ids: what is well-formed may be as long as it likes. */
+/* Ids may be as long as one likes if they are well-formed. */
 static void test_object_ids(void)
 {
     VFIOMachine *m = vfio_machine_start(" ");
@@ -192,7 +192,7 @@ static void test_object_ids(void)
 
 static const char *const device_properties[] = { "iommufd", "fd", "vf-token" };
 
-/* The device has all that it needs but for what @property says. */
+/* The device has all that it needs, except for the value of @property. */
 static QDict *device_arguments(const char *property, const char *value)
 {
     QDict *arguments = qdict_new();
@@ -207,13 +207,13 @@ static QDict *device_arguments(const char *property, const char *value)
     return arguments;
 }
 
-/* QEMU 7.2's device_add looks at no value that is neither string nor number. */
+/* QEMU 7.2's device_add ignores null, lists and dictionaries. */
 static bool is_dropped(const char *value)
 {
     return value && (value[0] == '[' || value[0] == '{' || value[0] == 'n');
 }
 
-/* No object is one that may be named: then there is the group. */
+/* An empty name is allowed, and means no object: the group is used. */
 static bool is_no_object(const char *property, const char *value)
 {
     return g_str_equal(property, "iommufd") && !g_strcmp0(value, "''");
@@ -260,7 +260,7 @@ static void check_json_refused(const char *property, const char *value)
     qobject_unref(arguments);
 }
 
-/* There, types count. */
+/* -device with JSON does check types. */
 static void test_device_json(void)
 {
     static const char *const others[] = { "null", "true", "8", "[]", "{}" };
@@ -272,7 +272,7 @@ static void test_device_json(void)
     }
 }
 
-/* What is no JSON, or no text */
+/* What is not JSON, or not text */
 static void test_qmp_text(void)
 {
     static const struct {
@@ -347,7 +347,7 @@ static const VFIODescriptor unfit_for_object[] = {
     { "path", .make = make_path },
 };
 
-/* By number it stays open, by name it is closed. */
+/* A descriptor given by number stays open, one given by name is closed. */
 static void test_object_refuses(const void *data)
 {
     int fd = vfio_descriptor_open(data);
@@ -368,7 +368,7 @@ static void test_object_refuses(const void *data)
     vfio_machine_stop(m);
 }
 
-/* One number for the object and the device: it is of one kind. */
+/* One number for both the object and the device: it fits only one of them. */
 static void test_same_for_both(void)
 {
     int iommu = vfio_rig_open("/dev/iommu", O_RDWR);
@@ -389,7 +389,7 @@ static void test_same_for_both(void)
     vfio_machine_stop(m);
 }
 
-/* What an object has opened itself is not another's. */
+/* What an object has opened itself cannot be given to another. */
 static void test_number_of_another(void)
 {
     VFIOMachine *m = vfio_machine_start(" ");
@@ -407,7 +407,7 @@ static void test_number_of_another(void)
     vfio_machine_stop(m);
 }
 
-/* Somebody else uses the device, by the file that is given or by another. */
+/* Somebody else uses the device, by the same file or by another */
 static void test_bound_elsewhere(void)
 {
     int cdev = make_cdev();
@@ -441,9 +441,9 @@ static void test_bound_elsewhere(void)
     vfio_machine_stop(m);
 }
 
-/* A host that takes the device while the guest has it */
+/* The host takes the device while the guest has it */
 
-/* It is given in a thread, since it waits until nobody has the device. */
+/* A thread takes it, since that waits until nobody has the device. */
 typedef struct Taking {
     char *file;
     const char *text;
@@ -488,7 +488,7 @@ static bool guest_is_asked(VFIOMachine *m)
     return qtest_inl(m->qts, ACPI_DOWN) & (1 << SLOT);
 }
 
-/* Until the guest agrees the device is the guest's, and nobody else's. */
+/* Until the guest agrees, the guest has the device, and nobody else. */
 static void check_guest_keeps(VFIOMachine *m, const char *name)
 {
     g_autofree char *again = g_strdup_printf("%s,id=twin",
@@ -549,7 +549,7 @@ static void test_unbound(void)
     check_comes_back(m, "EDU0");
 }
 
-/* A guest that does not answer: QEMU's end is an answer. */
+/* The guest does not answer, but the end of QEMU gives the device back. */
 static void test_unbound_until_end(void)
 {
     VFIOMachine *m = start_with_device("EDU0");
@@ -562,7 +562,7 @@ static void test_unbound_until_end(void)
     vfio_rig_bind("EDU0", "vfio-pci");
 }
 
-/* The override is for the next driver only. */
+/* driver_override matters only for the next driver. */
 static void test_another_driver(void)
 {
     VFIOMachine *m = start_with_device("NVME0");

@@ -3,9 +3,9 @@
  * QTest for VFIO: a device that comes and goes leaves nothing behind
  *
  * The device is an edu of the rig; see vfio-rig.h.  Each test plugs, uses and
- * unplugs it VFIO_TEST_CYCLES times (10 without that), and asks for the next
- * cycle as soon as QEMU says that the device is gone.  What QEMU has after a
- * cycle is compared with what it had after the first one.
+ * unplugs it VFIO_TEST_CYCLES times (10 by default), and starts the next cycle
+ * as soon as QEMU says that the device is gone.  What QEMU has after a cycle is
+ * compared with what it had after the first one.
  */
 #include "qemu/osdep.h"
 
@@ -15,7 +15,7 @@
 
 #define DEFAULT_CYCLES 10
 
-/* After so many cycles there is a comparison. */
+/* The number of cycles between comparisons */
 #define COMPARE_EACH 5
 
 #define SLOT 4
@@ -23,7 +23,7 @@
 /* Bit N ejects slot N: docs/specs/acpi_pci_hotplug.txt */
 #define ACPI_EJECT      0xae08
 
-/* Where q35 has its port, and what the port's bus is given as a number. */
+/* Where q35 has its port, and the number that is given to the port's bus */
 #define PORT_DEVFN      QPCI_DEVFN(3, 0)
 #define PORT_BUS        1
 #define PORT_SLOT       (PORT_BUS * 32)
@@ -33,11 +33,11 @@ typedef struct Place {
     VFIORigModes modes;
     const char *options;    /* for QEMU */
     const char *where;      /* for -device */
-    int slot;               /* as vfio_edu_new() takes it */
+    int slot;               /* as for vfio_edu_new() */
     bool object_too;        /* the device's object comes and goes with it */
     bool kvm;
 
-    /* The guest's part; NULL where it has none. */
+    /* The guest's part; NULL if it has none */
     void (*start)(VFIOMachine *m);
     void (*plugged)(VFIOMachine *m);
     void (*unplug)(VFIOMachine *m);
@@ -109,7 +109,7 @@ static void pcie_start(VFIOMachine *m)
     g_free(port);
 }
 
-/* Acknowledge @events of the port, which must be there, and set its power. */
+/* Acknowledge @events of the port, which must have come, and set its power. */
 static void pcie_answer(VFIOMachine *m, uint16_t events, uint16_t power)
 {
     QPCIDevice *port = qpci_device_find(m->pci, PORT_DEVFN);
@@ -139,7 +139,7 @@ static void pcie_unplug(VFIOMachine *m)
     qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
 }
 
-/* Neither a node in /dev/vfio, nor /dev/iommu, nor a group's device is open */
+/* QEMU has no node in /dev/vfio, no /dev/iommu and no group's device open. */
 static void check_let_go(VFIOMachine *m)
 {
     g_autofree char *state = vfio_machine_state(m);
@@ -151,7 +151,7 @@ static void check_let_go(VFIOMachine *m)
 
 /* What QEMU asked the kernel for */
 
-/* How many lines are of @event and have @word in them? */
+/* How many lines are of @event and have @word in them */
 static int count_with(char **trace, const char *event, const char *word)
 {
     int count = 0;
@@ -169,7 +169,7 @@ static void check_count(char **trace, const char *event, const char *word,
     g_assert_cmpint(count_with(trace, event, word), ==, expected);
 }
 
-/* All events that stand for something taken and given back have succeeded. */
+/* All events that take something or give it back have succeeded. */
 static void check_trace_iommufd(char **trace, int n)
 {
     check_count(trace, "iommufd_backend_connect", "", n);
@@ -238,7 +238,7 @@ static void del_object(const Place *place, VFIOMachine *m)
     }
 }
 
-/* Each cycle gives the device the same address. */
+/* The device has the same address in each cycle. */
 static void check_use(const Place *place, VFIOMachine *m)
 {
     uint64_t next = m->pci->mmio_alloc_ptr;
@@ -288,8 +288,8 @@ static void test_cycles(const void *data)
 }
 
 /*
- * Until DEVICE_DELETED comes the device is still QEMU's, though the guest has
- * let it go: it may be refused, but then it can be tried again.
+ * Until DEVICE_DELETED comes QEMU still has the device, though the guest has
+ * let it go.  So the device may be refused, but then it can be added again.
  */
 static void test_add_before_deleted(void)
 {
@@ -323,7 +323,7 @@ static void test_given_back(void)
     for (int i = 0; i < 3; i++) {
         g_assert_null(vfio_machine_device_add(m, device));
         vfio_machine_device_del(m, "nvme0", SLOT);
-        check_let_go(m);    /* else unbinding would wait for ever */
+        check_let_go(m);    /* else unbinding would wait forever */
         vfio_rig_bind("NVME0", "nvme");
         vfio_rig_check_nvme_reads("NVME0");
         vfio_rig_bind("NVME0", "vfio-pci");

@@ -3,9 +3,9 @@
  * QTest for VFIO: what libvirt 12.1 and newer send for <hostdev>s with
  * <driver iommufd='yes'/>
  *
- * A domain has one object, which the first device brings and the last one
- * takes along.  At start descriptors are inherited and given by number; later
- * they are passed with getfd, and given by the name that they got there.
+ * A domain has one object, which comes with the first device and goes with the
+ * last one.  At start QEMU inherits descriptors, which are given by number;
+ * later they are passed with getfd, and given by the name that they got there.
  * libvirt keeps none of them.
  */
 #include "qemu/osdep.h"
@@ -17,7 +17,7 @@
 
 #define IOMMU "/dev/iommu"
 
-/* The device of hostdev0, and of hostdev1 */
+/* The devices of hostdev0 and hostdev1 */
 static const char *const disks[] = { "NVME0", "NVME1" };
 
 static void check_accepted(QDict *reply)
@@ -78,7 +78,7 @@ static void delete_object(VFIODomain *d)
                                    " 'arguments': { 'id': 'iommufd0' } }"));
 }
 
-/* Into port @bus, with a descriptor that is called like the device */
+/* Into port @bus, with a descriptor that has the device's name */
 static QDict *add_device(VFIODomain *d, int number, int bus)
 {
     g_autofree char *id = g_strdup_printf("hostdev%d", number);
@@ -104,7 +104,7 @@ static bool comes_to_hold(VFIODomain *d, const char *path, int count)
     return vfio_rig_wait(vfio_rig_holds(d->pid, path) == count);
 }
 
-/* The guest has read disk @number for the @time-th time, and rightly. */
+/* The guest reads the right data from disk @number, for the @time-th time. */
 static void check_read(VFIODomain *d, int number, int time)
 {
     g_autofree char *path = g_strdup_printf("/rig/nvme%d.img.sha256", number);
@@ -151,7 +151,7 @@ static bool finds(VFIODomain *d, const char *node)
     return g_file_test(path, G_FILE_TEST_EXISTS);
 }
 
-/* The process could not open what it was given. */
+/* The process itself could not have opened what it was given. */
 static void check_confined(VFIODomain *d)
 {
     static const char *const capabilities[] = {
@@ -171,7 +171,7 @@ static void check_confined(VFIODomain *d)
     g_assert_false(finds(d, "/dev/vfio"));
 }
 
-/* QEMU alone has each of them. */
+/* Only QEMU has each of them open. */
 static void check_given(VFIODomain *d, int number)
 {
     g_autofree char *node = vfio_rig_cdev_node(disks[number]);
@@ -223,7 +223,7 @@ static void check_run_state(VFIODomain *d, const char *state)
     qobject_unref(reply);
 }
 
-/* The second device comes to the first one's object, and locks nothing more. */
+/* The second device uses the first one's object, and locks no more memory. */
 static void share_object(VFIODomain *d)
 {
     uint64_t locked = locked_kib(d);
@@ -289,8 +289,8 @@ static void limit_memlock(VFIODomain *d, rlim_t bytes)
 }
 
 /*
- * Whatever device_add failed for, the device's name is closed and the object
- * deleted; the name may be used up already, which libvirt does not mind.
+ * Whatever made device_add fail, the device's name is closed and the object is
+ * deleted.  The name may be used up already; libvirt does not mind.
  */
 static void test_rolled_back(void)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a passed-through device reaches by DMA: three views, each on its own
+ * What a passed-through device reaches by DMA: three independent views
  */
 #include "qemu/osdep.h"
 
@@ -34,8 +34,8 @@ static char *read_file(const char *path)
 /* The IOMMU's page table */
 
 /*
- * A line has the IOVA's page number and the entries that lead to the page,
- * from a fifth level down to the last, so that a large page has fewer.
+ * A line has the IOVA's page number and the entries that lead to the page, from
+ * the fifth level down to the last, so a large page has fewer of them.
  */
 static bool parse_entry(const char *line, VFIOMappedPage *page)
 {
@@ -161,7 +161,7 @@ GArray *vfio_mapped_ranges(GArray *pages)
 
 /* The guest's memory map */
 
-/* A part of a page cannot be mapped; @region may become empty. */
+/* Only whole pages can be mapped; @region may become empty. */
 static void keep_whole_pages(VFIORegion *region)
 {
     uint64_t first = QEMU_ALIGN_UP(region->range.first, PAGE_BYTES);
@@ -174,7 +174,7 @@ static void keep_whole_pages(VFIORegion *region)
 
 /*
  * "  FIRST-LAST (prio 0, KIND): NAME", where KIND has "nv-" for persistence;
- * " @OFFSET" follows where the region does not begin at FIRST.
+ * " @OFFSET" follows if the region does not begin at FIRST.
  */
 static bool parse_region(const char *line, VFIORegion *region)
 {
@@ -208,7 +208,7 @@ static char **memory_lines(char **lines)
     return lines;
 }
 
-/* Where QEMU has the guest's @address */
+/* The address at which QEMU has the guest's @address */
 static uint64_t host_address(VFIOMachine *m, uint64_t address)
 {
     g_autofree char *text = qtest_hmp(m->qts, "gpa2hva 0x%" PRIx64, address);
@@ -220,7 +220,7 @@ static uint64_t host_address(VFIOMachine *m, uint64_t address)
     return g_ascii_strtoull(found + strlen(") is "), NULL, 16);
 }
 
-/* A memory region stays where it is as long as it is there. */
+/* As long as a memory region exists, it does not move. */
 static bool find_host(GArray *known, VFIORegion *region)
 {
     for (int i = 0; known && i < known->len; i++) {
@@ -272,7 +272,7 @@ char *vfio_regions_text(GArray *regions)
 
 /* The pages of that memory */
 
-/* For each page of @region, its entry in QEMU's page table, open as @pagemap */
+/* The entries of @region's pages in QEMU's page table, open as @pagemap */
 static uint64_t *read_pagemap(int pagemap, const VFIORegion *region)
 {
     uint64_t start = region->host >> PAGE_BITS;
@@ -301,7 +301,7 @@ static char *wrong_page(uint64_t iova, uint64_t phys, uint64_t entry)
     return NULL;
 }
 
-/* The first of what @page and @range have in common */
+/* Checks the first page that @page and @range have in common. */
 static char *wrong_common_page(const VFIOMappedPage *page,
                                const VFIORange *range, const uint64_t *entries)
 {

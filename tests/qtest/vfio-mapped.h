@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a passed-through device reaches by DMA: three views, each on its own
+ * What a passed-through device reaches by DMA: three independent views
  *
  *   the IOMMU's page table     debugfs of the kernel's intel-iommu
  *   the guest's memory map     what QEMU's monitor shows
@@ -21,7 +21,7 @@ typedef struct VFIOMappedPage {
     bool writable;
 } VFIOMappedPage;
 
-/* Adjacent addresses of one permission */
+/* Adjacent addresses with the same permissions */
 typedef struct VFIORange {
     uint64_t first;
     uint64_t last;
@@ -33,30 +33,30 @@ typedef struct VFIORegion {
     VFIORange range;
     bool bar;           /* of a passed-through device */
     const char *name;   /* of the memory region */
-    uint64_t offset;    /* of the range in that */
-    uint64_t host;      /* where QEMU has the range, unless it is of a BAR */
+    uint64_t offset;    /* of the range in that region */
+    uint64_t host;      /* where QEMU has the range, unless it is a BAR's */
 } VFIORegion;
 
 /**
  * vfio_mapped_pages: the IOMMU's page table for the rig's device @name, as
  * VFIOMappedPages in the order of their addresses
  *
- * Empty when the device has none, and its DMA is blocked.
+ * Empty if the device has none, and its DMA is blocked.
  */
 GArray *vfio_mapped_pages(const char *name);
 
-/* Whether two page tables have the same in each entry. */
+/* Whether all entries of two page tables are the same */
 bool vfio_mapped_same(GArray *a, GArray *b);
 
-/* The VFIORanges that are mapped. */
+/* The VFIORanges that are mapped */
 GArray *vfio_mapped_ranges(GArray *pages);
 
 /**
  * vfio_mapped_wrong: whether each of @pages is the page that QEMU itself has
  * there; returns NULL, or which one is not, to be freed
  *
- * @regions: what has all of @pages.  Those of BARs are left out: pagemap does
- * not show what is no memory.
+ * @regions: cover all of @pages.  Pages of BARs are left out: pagemap shows
+ * only memory.
  */
 char *vfio_mapped_wrong(VFIOMachine *m, GArray *pages, GArray *regions);
 
@@ -64,22 +64,22 @@ char *vfio_mapped_wrong(VFIOMachine *m, GArray *pages, GArray *regions);
  * vfio_machine_regions: RAM and ROM in the guest's memory map, as VFIORegions
  *
  * @known: what it returned before, or NULL.  QEMU is asked only for the
- * place of what was not there then.
+ * addresses of regions that are new since then.
  */
 GArray *vfio_machine_regions(VFIOMachine *m, GArray *known);
 
-/* A line for each, with the place in the memory region; to be freed. */
+/* A line for each, with its offset in the memory region; to be freed */
 char *vfio_regions_text(GArray *regions);
 
 GArray *vfio_ranges_new(void);
 
-/* Append what lies behind all that is in @ranges, and join it to the last. */
+/* Append @range, which lies behind all of @ranges, and join it to the last. */
 void vfio_ranges_add(GArray *ranges, VFIORange range);
 
-/* A line for each; to be freed. */
+/* A line for each; to be freed */
 char *vfio_ranges_text(GArray *ranges);
 
-/* The lines that only @a has, after a '-', and only @b, after a '+' */
+/* Lines that only @a has, after a '-', and that only @b has, after a '+' */
 char *vfio_lines_difference(const char *a, const char *b);
 
 #endif /* TESTS_VFIO_MAPPED_H */

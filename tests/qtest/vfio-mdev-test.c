@@ -124,7 +124,7 @@ static void check_received(Serial *serial, int port, const char *text)
     g_assert_cmpstr(received->str, ==, text);
 }
 
-/* Both at a time, since each has a buffer of its own. */
+/* Both at the same time, since each has a buffer of its own */
 static void check_ports(Serial *serial)
 {
     serial_send(serial, 0, "first port");
@@ -156,7 +156,7 @@ static void enable_bar(VFIOMachine *m, int i)
 
 /* Tests */
 
-/* The IOAS that each device was attached to, and whether it pins there. */
+/* The devices are attached to one IOAS, and @that_pin of them pin there. */
 static void check_attached(VFIOMachine *m, int devices, int that_pin)
 {
     g_auto(GStrv) trace = vfio_machine_trace(m);
@@ -216,7 +216,7 @@ static void test_after_physical(void)
     check_both(edu_option(0), mdev_option());
 }
 
-/* Where the kernel has the mdev, as vfio_rig_cdev_node() says of others */
+/* The mdev's node, as vfio_rig_cdev_node() returns it for other devices */
 static char *mdev_node(void)
 {
     g_autofree char *group = g_file_read_link(MDEV_SYSFS "/iommu_group", NULL);
@@ -291,8 +291,8 @@ static void test_mdev_goes_and_comes(void)
 }
 
 /*
- * A BAR of EDU1 appears while nothing in the mdev's IOAS pins.  Were it mapped
- * there, EDU0 could not be attached.
+ * A BAR of EDU1 appears while nothing in the mdev's IOAS pins.  If it were
+ * mapped there, EDU0 could not be attached.
  */
 static void plug_after_bar(VFIOMachine *m)
 {
@@ -335,7 +335,7 @@ static int count_told(const char *path)
     return count;
 }
 
-/* QEMU says that BARs are not reached, once there are two that could. */
+/* QEMU says that BARs cannot be reached, once two devices could try to. */
 static void test_bar_before_physical(void)
 {
     g_autofree char *path = NULL;

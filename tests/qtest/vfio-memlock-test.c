@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * QTest for VFIO: what QEMU locks of the guest's memory, and what happens when
- * the kernel does not let it
+ * QTest for VFIO: what QEMU locks of the guest's memory, and what happens if
+ * the kernel does not allow it
  *
- * All of it is locked for DMA.  The QEMUs here lack CAP_IPC_LOCK, so that the
- * kernel counts what they lock against RLIMIT_MEMLOCK.
+ * All of it is locked for DMA.  The QEMUs here lack CAP_IPC_LOCK, so the kernel
+ * counts what they lock against RLIMIT_MEMLOCK.
  */
 #include "qemu/osdep.h"
 #include <sys/ioctl.h>
@@ -25,7 +25,7 @@
 #define DIMM_ADDR (4 * GiB)
 #define DIMM_SIZE (128 * MiB)
 
-/* Bytes: a machine's memory, and less than twice that */
+/* Bytes: enough for one machine's memory, but not for two */
 #define ENOUGH_FOR_ONE (VFIO_MACHINE_MEMORY + 64 * MiB)
 
 static void limit_memlock(pid_t pid, uint64_t bytes)
@@ -113,7 +113,7 @@ static void cont_in_vain(VFIOMachine *m)
     wait_dimm_error(m);
 }
 
-/* A machine, stopped, to whose DIMM the kernel does not let devices come */
+/* A machine that is stopped because devices cannot reach its DIMM */
 static VFIOMachine *start_and_stop_by_dimm(void)
 {
     VFIOMachine *m;
@@ -147,7 +147,7 @@ static void test_cont_maps_with_limit_raised(void)
     vfio_machine_stop(m);
 }
 
-/* What is gone need not be mapped. */
+/* Memory that is gone need not be mapped. */
 static void test_cont_works_without_dimm(void)
 {
     VFIOMachine *m = start_and_stop_by_dimm();
@@ -165,7 +165,7 @@ static void test_cont_works_without_dimm(void)
     vfio_machine_stop(m);
 }
 
-/* Nobody is left that should reach it. */
+/* No device is left that should reach it. */
 static void test_cont_works_without_devices(void)
 {
     VFIOMachine *m = start_and_stop_by_dimm();
@@ -194,7 +194,7 @@ static void test_memory_that_can_be_locked_is_plugged(void)
 /*
  * An ordinary user's QEMUs, which get their descriptors from the test
  *
- * What the kernel counts by default is all that the user has locked.
+ * By default the kernel counts all that the user has locked.
  */
 
 /* /dev/iommu with IOMMU_OPTION_RLIMIT_MODE set, as libvirt passes it */
@@ -212,7 +212,7 @@ static int open_iommu(bool by_process)
     return fd;
 }
 
-/* Its object uses @iommu, with @options; to be freed */
+/* A device whose object uses @iommu, with @options; to be freed */
 static char *given_device(const char *name, int iommu, const char *options,
                           int *cdev)
 {
@@ -239,7 +239,7 @@ static VFIOMachine *start_ordinary(const char *name, int iommu, uint64_t limit)
     return m;
 }
 
-/* What an ordinary user's QEMU says, which refuses to start; to be freed */
+/* The error of an ordinary user's QEMU that refuses to start; to be freed */
 static char *refusal_to_ordinary(const char *name, int iommu,
                                  const char *object_options, uint64_t limit)
 {
@@ -278,7 +278,7 @@ static void test_ordinary_user(void)
     close(iommu);
 }
 
-/* There is a limit for the user, and one VM's memory is within it. */
+/* The limit is the user's, and has room for one VM's memory. */
 static void test_user_counts_both(void)
 {
     int first = open_iommu(false), second = open_iommu(false);
@@ -309,7 +309,7 @@ static void test_process_counts_its_own(void)
     close(second);
 }
 
-/* Nothing to be done, so no privilege is needed for it. */
+/* There is nothing to change, so it needs no privilege. */
 static void test_already_as_wanted(void)
 {
     int cdev, iommu = open_iommu(true);
@@ -340,7 +340,7 @@ static void test_not_privileged(void)
     close(iommu);
 }
 
-/* An iommufd with an object in it is set in its ways. */
+/* Once an iommufd has an object in it, the mode cannot change. */
 static void test_too_late(void)
 {
     struct iommu_ioas_alloc alloc = {

@@ -5,10 +5,10 @@
  * A scenario is a list of steps.  It runs twice, with the device by its group
  * and by iommufd; vfio-scene.h says what must hold after each step.
  *
- * A step that should change what is mapped and does not is a failure as well,
- * so that nothing is promised by steps that do nothing.
+ * If a step should change what is mapped but does not, that is a failure as
+ * well.  So steps that do nothing cannot pass.
  *
- * The rig runs it in two parts: memory that is plugged, and what moves.
+ * The rig runs it in two parts: memory that is plugged, and memory that moves.
  */
 #include "qemu/osdep.h"
 
@@ -21,7 +21,7 @@
 #include "vfio-edu.h"
 #include "vfio-scene.h"
 
-/* Where there is a virtio-mem device */
+/* If there is a virtio-mem device */
 #define VMEM_SLOT   5
 #define VMEM_ID     "virtio-mem0"
 
@@ -34,7 +34,7 @@ typedef struct Scenario {
 
 /* Runs */
 
-/* QEMU has nothing to say about any of it, but for BARs that it names once. */
+/* QEMU has nothing to say about any of it, except once about BARs. */
 static void check_words(const char *path, bool peers)
 {
     g_autofree char *text = NULL;
@@ -116,7 +116,7 @@ static void unplug(VFIOScene *s, int slot)
     vfio_unchanged(s, "drop the memory of slot %d", slot);
 }
 
-/* The sizes are of 2 MiB pages; others are refused. */
+/* The sizes are multiples of 2 MiB pages; others are refused. */
 static void run_dimms_pc(VFIOScene *s)
 {
     vfio_rig_write("/proc/sys/vm/nr_hugepages", "4");
@@ -145,7 +145,7 @@ static void run_dimms_q35(VFIOScene *s)
     unplug(s, 7);
 }
 
-/* A file that QEMU may not write to is memory that a device only reads. */
+/* A device may only read a file that QEMU may not write to. */
 static void run_files(VFIOScene *s)
 {
     g_autofree char *path = NULL;
@@ -238,7 +238,7 @@ static void run_virtio_mem(VFIOScene *s)
     plug_blocks(s, 2, 2);
 }
 
-/* ROM and RAM of a PC's first MiB, and what system management mode hides */
+/* ROM and RAM in a PC's first MiB, and what system management mode hides */
 
 /* A register of the host bridge */
 static void set_host(VFIOScene *s, uint8_t reg, uint8_t value)
@@ -246,7 +246,7 @@ static void set_host(VFIOScene *s, uint8_t reg, uint8_t value)
     vfio_memory_config_byte(s->machine, 0, reg, value);
 }
 
-/* It has the attributes of two areas. */
+/* The register has the attributes of two areas. */
 static void set_pam(VFIOScene *s, uint8_t reg, uint8_t attributes)
 {
     set_host(s, reg, attributes << 4 | attributes);
@@ -265,7 +265,7 @@ static void run_pam(VFIOScene *s, uint8_t first_reg)
         }
     }
 
-    /* Memory that cannot be read can for QEMU; see init_pam(). */
+    /* For QEMU, write-only memory can be read, too; see init_pam(). */
     set_pam(s, first_reg, PAM_ATTR_RE | PAM_ATTR_WE);
     vfio_look(s, "PAM 0x%x: read and write", first_reg);
     set_pam(s, first_reg, PAM_ATTR_WE);
@@ -338,7 +338,7 @@ static void decode(VFIOScene *s, int slot, bool on)
                         PCI_COMMAND_IO : 0);
 }
 
-/* 4 MiB in the guest's address space, and as the guest finds their size */
+/* 4 MiB in the guest's address space, also while the guest finds their size */
 static void run_shmem(VFIOScene *s)
 {
     vfio_memory_bar64(s->machine, SHMEM_SLOT, SHMEM_BAR, 0xd0000000);
@@ -376,7 +376,7 @@ static void move_rom(VFIOScene *s, uint32_t addr)
     vfio_changed(s, "VGA's ROM at 0x%x", addr);
 }
 
-/* 16 MiB, that the shared memory and the interrupt controllers overlap */
+/* 16 MiB that the shared memory and the interrupt controllers overlap */
 static void run_video_memory(VFIOScene *s)
 {
     vfio_memory_bar(s->machine, VGA_SLOT, PCI_BASE_ADDRESS_0, 0xc8000000);
@@ -432,7 +432,7 @@ static void run_bars(VFIOScene *s)
 #define BALLOON_PAGE    0x2001000
 #define BALLOON_DATA    64
 
-/* Whether the guest loses the page that it puts in the balloon */
+/* Whether the guest loses a page that it puts in the balloon */
 static bool is_discarded(VFIOMachine *m, VFIOVirtio *balloon)
 {
     static const uint8_t data[BALLOON_DATA] = "what the guest has here";
@@ -451,7 +451,7 @@ static bool is_discarded(VFIOMachine *m, VFIOVirtio *balloon)
     return false;
 }
 
-/* A page that is pinned must stay, or the device would have another one. */
+/* A pinned page must stay, or the device and the guest would have two pages. */
 static void run_balloon(VFIOScene *s)
 {
     VFIOVirtio *balloon = vfio_virtio_new(s->machine, BALLOON_SLOT, 2);
@@ -470,7 +470,7 @@ static void run_balloon(VFIOScene *s)
     vfio_virtio_free(balloon);
 }
 
-/* What QEMU says of it, after the device's name */
+/* The message that QEMU prints after the device's name */
 static char *balloon_refusal(const char *mode)
 {
     g_autofree char *options = NULL;
@@ -537,7 +537,7 @@ static void test_balloon_allowed_for_mdev(void)
 #define PEER_SLOT   5
 
 /*
- * What differs on purpose: type1 maps the other device's BAR, and Linux
+ * This difference is intended: type1 maps the other device's BAR, and Linux
  * 6.12's iommufd cannot.
  */
 static void changed_by_bar(VFIOScene *s, const char *step)
@@ -588,13 +588,13 @@ static void run_peers(VFIOScene *s)
     vfio_edu_free(peer);
 }
 
-/* Memory where the IOMMU has no place for it */
+/* Memory for which the IOMMU has no place */
 
 typedef struct Reserved {
     const char *name;
     const char *options;
     uint64_t addr;
-    uint64_t failed;    /* from where on it is not mapped */
+    uint64_t failed;    /* the first address that is not mapped */
 } Reserved;
 
 #define SHMEM "-object memory-backend-ram,id=shmem,size=4M " \
@@ -603,8 +603,8 @@ typedef struct Reserved {
 static const Reserved reserved[] = {
     { "move/behind-last-address", SHMEM, 1ULL << 39, 1ULL << 39 },
     /*
-     * A processor without an APIC has nothing there itself; but there is the
-     * machine's HPET, and the page behind it is the first.
+     * A processor without an APIC has nothing there.  But the machine's HPET is
+     * there, and the page behind it is the first that is not mapped.
      */
     { "move/to-interrupts", SHMEM "-cpu qemu64,-apic", 0xfec00000,
       0xfed01000 },
@@ -665,7 +665,7 @@ static void test_reserved_stops_vm(const void *data)
     g_unlink(errors);
 }
 
-/* The group's path has always ended QEMU there. */
+/* The group's path has always ended QEMU in this case. */
 static void test_reserved_ends_legacy(const void *data)
 {
     const Reserved *r = data;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Ways in which the memory map of a running guest changes, as small steps
+ * Small steps that change the memory map of a running guest
  */
 #include "qemu/osdep.h"
 
@@ -236,7 +236,7 @@ static int ask(VFIOVirtioMem *mem, uint16_t type, uint64_t block,
     return le16_to_cpu(response.type);
 }
 
-/* The device counts what is plugged, and so does the driver. */
+/* The device counts what is plugged, and the driver counts it too. */
 static void check_plugged_size(VFIOVirtioMem *mem)
 {
     uint64_t size = read_config(mem->virtio,

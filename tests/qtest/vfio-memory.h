@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Ways in which the memory map of a running guest changes, as small steps
+ * Small steps that change the memory map of a running guest
  *
- * Each is what a guest or its user does, and leaves it to the caller to look
- * at the outcome.
+ * Each does what a guest or its user does; the caller looks at the outcome.
  */
 #ifndef TESTS_VFIO_MEMORY_H
 #define TESTS_VFIO_MEMORY_H
@@ -30,22 +29,22 @@ typedef struct VFIOVirtioMem {
 } VFIOVirtioMem;
 
 /*
- * DIMMs.  What QEMU can refuse returns NULL, or the reason for which it did,
- * to be freed.
+ * DIMMs.  What QEMU can refuse returns NULL, or QEMU's reason, which is to be
+ * freed.
  */
 
 /**
  * vfio_memory_plug: plug a DIMM with memory of its own
  *
  * @driver: pc-dimm or nvdimm, and its properties as for -device
- * @slot: of the DIMM, "dimm<slot>"; its memory is "mem<slot>", which stays
- *        when only the DIMM is refused
+ * @slot: of the DIMM, "dimm<slot>"; its memory is "mem<slot>", which stays if
+ *        only the DIMM is refused
  * @backend: for instance "memory-backend-ram", with its properties
  */
 char *vfio_memory_plug(VFIOMachine *m, const char *driver, int slot,
                        const char *backend, uint64_t size);
 
-/* Ask the guest to let the DIMM go; do what a guest then does. */
+/* Ask the guest to let the DIMM go, and do what a guest then does. */
 char *vfio_memory_ask_back(VFIOMachine *m, int slot);
 void vfio_memory_eject(VFIOMachine *m, int slot);
 
@@ -74,7 +73,7 @@ void vfio_virtio_request(VFIOVirtio *v, int queue, const void *out,
 VFIOVirtioMem *vfio_virtio_mem_new(VFIOMachine *m, int slot);
 void vfio_virtio_mem_free(VFIOVirtioMem *mem);
 
-/* What the guest may plug, in bytes; @id: of the device */
+/* Set how many bytes the guest may plug; @id: the device's */
 void vfio_virtio_mem_offer(VFIOVirtioMem *mem, const char *id, uint64_t size);
 
 /* Ask the device, and return its VIRTIO_MEM_RESP_*. */

@@ -18,14 +18,14 @@
 #define NVME_REG_ACQ        0x30
 #define NVME_REG_SQ0TDBL    0x1000
 
-/* Enabled, with entries of 64 and 16 bytes */
+/* Enabled, with entries of 64 bytes (submissions) and 16 bytes (completions) */
 #define NVME_CC_START       0x00460001
 #define NVME_CSTS_RDY       0x1
 
 #define NVME_OPC_IDENTIFY   0x06
 #define NVME_CNS_CTRL       1
 
-/* In the guest's memory */
+/* Places in the guest's memory */
 #define PAGE                4096
 #define SUBMISSIONS(nvme)   ((nvme)->memory)
 #define COMPLETIONS(nvme)   ((nvme)->memory + PAGE)
@@ -40,7 +40,7 @@
 #define CQE_PHASE           (1u << 16)
 #define CQE_STATUS_CODE     0xfffe0000
 
-/* The serial number in what Identify answers */
+/* The serial number in the data that Identify returns */
 #define SERIAL_OFFSET       4
 #define SERIAL_LENGTH       20
 

@@ -14,25 +14,25 @@ typedef struct VFIONVMe {
     VFIOMachine *machine;
     QPCIDevice *pci;
     QPCIBar bar;
-    uint64_t memory;    /* where in the guest's memory queues and data are */
+    uint64_t memory;    /* where queues and data are in the guest's memory */
 } VFIONVMe;
 
 /*
- * Find the device in @slot, and give it its address and PCI_COMMAND.  Its
- * ->memory is at 4 MiB.
+ * Find the device in @slot, and give it its address and PCI_COMMAND.  Sets
+ * ->memory to 4 MiB.
  */
 VFIONVMe *vfio_nvme_new(VFIOMachine *m, int slot);
 void vfio_nvme_free(VFIONVMe *nvme);
 
-/* To be done again after a reset */
+/* Do this again after a reset */
 void vfio_nvme_enable(VFIONVMe *nvme);
 
-/* Whether the controller was started and not reset since then */
+/* Whether the controller was started and has not been reset since */
 bool vfio_nvme_is_ready(VFIONVMe *nvme);
 
 /**
  * vfio_nvme_check_identify: start the controller, which must be reset, and
- * ask it who it is; the answer is @serial
+ * ask it who it is; the answer must be @serial
  *
  * Uses 12 KiB of the guest's memory at @nvme->memory.
  */

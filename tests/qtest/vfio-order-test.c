@@ -2,10 +2,10 @@
 /*
  * QTest for VFIO: objects, descriptors and devices that come and go at random
  *
- * A model of what QEMU and the kernel have says of each step whether it must
- * succeed, and else what the error must have.  After each step QEMU has the
+ * A model of what QEMU and the kernel have says whether a step must succeed,
+ * and if not, what the error must contain.  After each step QEMU has the
  * objects, the devices and the descriptors of the model and no others, and some
- * of the devices that are there do DMA: all that are new, and others at random.
+ * of the devices that are there do DMA: all new ones, and others at random.
  *
  * VFIO_TEST_SEED repeats a walk, VFIO_TEST_STEPS makes it longer or shorter.
  */
@@ -27,7 +27,7 @@
 /* A number that is no descriptor of QEMU's */
 #define CLOSED_FD       "987"
 
-/* Each device has its own: a BAR, and memory for its DMA. */
+/* Each device has a BAR and memory for its DMA of its own. */
 #define BAR_STEP        (2 * MiB)
 #define DMA_SRC         (16 * MiB)
 #define DMA_DST         (32 * MiB)
@@ -38,10 +38,10 @@
 #define DEVICES         5
 #define NAMES           3
 
-/* What was opened once; each descriptor of it is a reference. */
+/* A file that was opened once; each descriptor of it is a reference. */
 typedef struct WalkFile {
     int refs;
-    char *path;             /* NULL where that does not matter */
+    char *path;             /* NULL if that does not matter */
     int device;             /* whose character device it is, or -1 */
     unsigned context;       /* the iommufd that it is, or is bound to, or 0 */
 } WalkFile;
@@ -56,14 +56,14 @@ typedef struct WalkObject {
 
 typedef struct WalkDevice {
     const char *name;       /* in the rig, and its id */
-    int group;              /* the same number for those that share one */
+    int group;              /* the same number for devices that share one */
     bool is_edu;
     char *cdev_node;
     char *group_node;
 
     bool present;
     bool pending;           /* the guest was asked to let it go */
-    WalkObject *object;     /* NULL: it is there by its group */
+    WalkObject *object;     /* NULL: it is used by its group */
     WalkFile *file;         /* NULL: likewise */
     int cost[2];            /* its other descriptors: by group, by iommufd */
     VFIOEdu *edu;           /* NULL until it is used, and after a reset */
@@ -76,16 +76,16 @@ typedef struct Walk {
     WalkObject objects[OBJECTS];
     WalkDevice devices[DEVICES];
     WalkFile *names[NAMES]; /* the monitor's, by getfd */
-    unsigned contexts;      /* how many there have been */
+    unsigned contexts;      /* how many there have been so far */
     bool stopped;
-    int lines;              /* of the state, with nothing there */
-    bool tell;              /* what is not as it should be */
+    int lines;              /* of the state, when nothing is there */
+    bool tell;              /* say what is not as it should be */
     int refused;
 } Walk;
 
 static const char *const fd_names[NAMES] = { "fd-a", "fd-b", "fd-c" };
 
-/* What a step must lead to: nothing, or an error which has both */
+/* What a step must lead to: success, or an error that contains both strings */
 typedef struct Outcome {
     const char *who;
     const char *why;
@@ -115,7 +115,7 @@ static int below(Walk *w, int end)
     return g_rand_int_range(w->rand, 0, end);
 }
 
-/* Mostly one that is there, or is not there, as the step wants it */
+/* Mostly one that exists, or does not exist, as the step wants it */
 
 static WalkObject *any_object(Walk *w, bool exists)
 {
@@ -144,7 +144,7 @@ static WalkDevice *any_device(Walk *w, bool present)
     return d;
 }
 
-/* Mostly one for which the monitor has something */
+/* Mostly a name for which the monitor has something */
 static int any_name(Walk *w)
 {
     int tries = below(w, 8);
@@ -190,7 +190,7 @@ static bool file_is_iommu(WalkFile *file)
     return file->device < 0 && file->context;
 }
 
-/* The name is QEMU's from now on; what it stood for before is closed. */
+/* QEMU has the name from now on; what it stood for before is closed. */
 static void pass_file(Walk *w, int n, int fd, WalkFile *file)
 {
     vfio_descriptor_pass(w->machine->qts, fd, fd_names[n]);
@@ -212,7 +212,7 @@ static bool group_is_open(Walk *w, int group)
     return false;
 }
 
-/* The next file after *@i, of a device in @group, that is bound; or NULL */
+/* The next file after *@i that is bound, of a device in @group; or NULL */
 static WalkFile *next_bound(Walk *w, int group, int *i)
 {
     while (*i < NAMES + DEVICES) {
@@ -258,7 +258,7 @@ static Outcome bind_device(Walk *w, WalkDevice *d, unsigned context)
     return outcome;
 }
 
-/* A group has one page table, and so one object. */
+/* A group has one page table, and so its devices have one object. */
 static Outcome attach_device(Walk *w, WalkDevice *d, WalkObject *o)
 {
     for (int i = 0; i < DEVICES; i++) {
@@ -323,7 +323,7 @@ static bool is_named(Walk *w, const char *path)
     return false;
 }
 
-/* The number by which an object or a device has @path, or a closed one */
+/* The number under which an object or a device has @path, or a closed one */
 static char *number_of(Walk *w, const char *path)
 {
     char *number = is_named(w, path) ? NULL
@@ -332,7 +332,7 @@ static char *number_of(Walk *w, const char *path)
     return number ?: g_strdup(CLOSED_FD);
 }
 
-/* Another's number, or none's, which stays what it is */
+/* Refused: the number is another object's, or closed; it stays what it is. */
 static void add_object_by_number(Walk *w)
 {
     g_autofree char *number = number_of(w, "/dev/iommu");
@@ -392,7 +392,7 @@ static char *device_add(Walk *w, const char *option, const char *value,
     return vfio_machine_device_add(w->machine, device);
 }
 
-/* Before the device itself is looked at */
+/* What is checked before the device itself */
 static Outcome device_may(WalkDevice *d, WalkObject *o)
 {
     if (d->present) {
@@ -408,7 +408,7 @@ static unsigned object_context(Walk *w, WalkObject *o)
                                                    : ++w->contexts;
 }
 
-/* @file is the device's afterwards; NULL: by its group */
+/* The device has @file afterwards; NULL: it is used by its group */
 static void device_is_there(WalkDevice *d, WalkObject *o, WalkFile *file,
                             unsigned context)
 {
@@ -482,7 +482,7 @@ static void add_device_by_name(Walk *w)
     }
 }
 
-/* What is there already, under another id */
+/* A device that is there already, under another id */
 static void add_twin(Walk *w)
 {
     WalkDevice *d = any_device(w, true);
@@ -551,7 +551,7 @@ static void delete_device(Walk *w)
 
 /* Descriptors */
 
-/* At times it gets two names. */
+/* Sometimes it gets two names. */
 static void get_file(Walk *w)
 {
     int n = below(w, NAMES), other = (n + 1) % NAMES;
@@ -721,7 +721,7 @@ static bool devices_are(Walk *w, const char *state)
     return same;
 }
 
-/* Lines that the model accounts for, without a device's other descriptors */
+/* Lines that the model accounts for, without the devices' other descriptors */
 static int known_lines(Walk *w)
 {
     int lines = w->lines + named_files(w, NULL) + count_open(w);
@@ -741,7 +741,7 @@ static int known_lines(Walk *w)
     return lines + container;
 }
 
-/* A device's other descriptors: how many is known from its first time. */
+/* The devices' other descriptors: their number is learned the first time. */
 static bool costs_are(Walk *w, const char *state)
 {
     int lines = known_lines(w);
@@ -777,14 +777,14 @@ static bool state_is_models(Walk *w)
            costs_are(w, state);
 }
 
-/* Some of what a step leaves goes only in the next RCU callback. */
+/* Some of what a step leaves goes away only in the next RCU callback. */
 static void check_state(Walk *w)
 {
     w->tell = !vfio_rig_wait(state_is_models(w));
     g_assert_true(state_is_models(w));
 }
 
-/* Whether to try the device: always when it has come, or is reset */
+/* Whether to try the device: always if it is new or was reset */
 static bool is_tried(Walk *w, int i)
 {
     WalkDevice *d = &w->devices[i];
@@ -823,7 +823,7 @@ static void check_copy(Walk *w, int i, const uint8_t *expected)
     g_assert_cmpmem(data, DMA_SIZE, expected, DMA_SIZE);
 }
 
-/* All at once, since a transfer takes an edu a tenth of a second */
+/* All at the same time, since one transfer takes an edu a tenth of a second */
 static void check_dma(Walk *w)
 {
     uint8_t data[DEVICES][DMA_SIZE];
@@ -919,7 +919,7 @@ static void start(Walk *w, uint32_t seed)
     w->lines = count_lines(state, NULL) - 1;    /* without the object */
 }
 
-/* Everything goes, as far as it is there. */
+/* Everything that is there goes. */
 static void finish(Walk *w)
 {
     for (int i = 0; i < DEVICES; i++) {
@@ -949,7 +949,7 @@ static void finish(Walk *w)
     check_state(w);
 }
 
-/* While QEMU still runs: unbinding would wait for ever if it had anything. */
+/* While QEMU still runs: if it had anything, unbinding would wait forever. */
 static void give_back(Walk *w)
 {
     for (int i = 0; i < DEVICES; i++) {

@@ -2,8 +2,8 @@
 /*
  * QTest for VFIO: large ranges that several threads map and unmap, map-threads=
  *
- * What is asked of the kernel is read from the traces.  What is really pinned
- * the kernel counts for a process without CAP_IPC_LOCK, as the QEMUs here are.
+ * The traces show what the kernel is asked for.  What is really pinned the
+ * kernel counts for a process without CAP_IPC_LOCK, like the QEMUs here.
  */
 #include "qemu/osdep.h"
 
@@ -107,7 +107,7 @@ static int count_threads(VFIOMachine *m)
 #define UNMAP "iommufd_backend_unmap_dma"
 #define PARALLEL "iommufd_backend_parallel"
 
-/* One ioctl, or one range */
+/* One ioctl, or one whole range */
 typedef struct Request {
     uint64_t iova;
     uint64_t size;
@@ -128,7 +128,7 @@ static bool same_range(const Request *a, const Request *b)
     return a->iova == b->iova && a->size == b->size;
 }
 
-/* The requests of one kind from line @from on; to be freed */
+/* The requests of one kind, from line @from on; to be freed */
 static GArray *requests(char **lines, int from, const char *event)
 {
     GArray *found = g_array_new(false, false, sizeof(Request));
@@ -148,7 +148,7 @@ static Request *request(GArray *array, int i)
     return &g_array_index(array, Request, i);
 }
 
-/* How many lines there are: what is traced from now on has higher numbers */
+/* The number of lines so far; later lines have higher numbers */
 static int trace_length(VFIOMachine *m)
 {
     g_auto(GStrv) lines = vfio_machine_trace(m);
@@ -166,7 +166,7 @@ static const char *find_parallel(char **lines, int from)
     return NULL;
 }
 
-/* The requests that are part of @whole fill it, in pieces as they should be. */
+/* The requests within @whole fill it, in pieces as they should be. */
 static int check_pieces(GArray *array, const Request *whole, uint64_t chunk)
 {
     uint64_t end = whole->iova;
@@ -214,7 +214,7 @@ static void check_parallel(char **lines, int from, const char *event,
 
 /* Maps */
 
-/* Across the end of each of some chunks */
+/* Copies across the borders between some of the chunks */
 static void check_dma_across(VFIOMachine *m, uint64_t chunk)
 {
     VFIOEdu *edu = vfio_edu_new(m, SLOT);
@@ -237,7 +237,7 @@ static void test_large_map_is_cut(void)
     vfio_machine_stop(m);
 }
 
-/* More threads than there are processors, or chunks */
+/* More threads than there are processors or chunks */
 static void test_many_threads(void)
 {
     VFIOMachine *m = start_with_device(",map-threads=64", "");
@@ -289,7 +289,7 @@ static void test_as_many_as_allowed_processors(void)
     g_assert_cmpint(sched_setaffinity(0, sizeof(all), &all), ==, 0);
 }
 
-/* libvirt's, which it gives by default: only clone() with a thread's flags */
+/* libvirt's default one: clone() only with the flags of a thread */
 static void test_in_sandbox(void)
 {
     VFIOMachine *m =
@@ -351,8 +351,8 @@ static void test_helpers_end(void)
 }
 
 /*
- * The limit is on the user's threads, and an ordinary user's; there is no other
- * process of that user.
+ * The limit is on an ordinary user's threads, and that user has no other
+ * process.
  */
 static VFIOMachine *start_with_limited_threads(int more, int *cdev)
 {
@@ -401,7 +401,7 @@ static void test_fewer_helpers(void)
 
 /* Failures */
 
-/* The first that failed, which is the one that is reported */
+/* The first that failed is the one that is reported. */
 static const Request *find_failed(GArray *array)
 {
     for (int i = 0; i < array->len; i++) {
@@ -423,7 +423,7 @@ static bool is_in(GArray *array, const Request *wanted)
     return false;
 }
 
-/* Of the range that is called parallel: what was mapped has been unmapped. */
+/* Within the range that the trace calls parallel, all maps were undone. */
 static Request check_undone(char **lines, int from)
 {
     const char *line = find_parallel(lines, from);
@@ -500,7 +500,7 @@ static void plug_dimm(VFIOMachine *m, uint64_t addr, uint64_t size)
                          (int64_t)addr);
 }
 
-/* As a guest does it; it is in the first slot */
+/* Like a guest does; the DIMM is in the first slot */
 static void unplug_dimm(VFIOMachine *m)
 {
     qtest_qmp_device_del_send(m->qts, "dimm");
@@ -513,7 +513,7 @@ static void unplug_dimm(VFIOMachine *m)
 
 #define ROOM_FOR_DIMM "-m slots=1,maxmem=4G"
 
-/* @pieces of @event were made, of all that the DIMM has and nothing else. */
+/* There were @pieces of @event; they cover all of the DIMM and nothing else. */
 static void check_dimm(VFIOMachine *m, int from, const char *event,
                        const Request *dimm, int pieces)
 {
@@ -540,13 +540,13 @@ static void check_plug_and_unplug(VFIOMachine *m, const Request *dimm,
     g_assert_cmpuint(pinned(m), ==, before);
 }
 
-/* Half of it on each side; a multiple of 4 MiB, so that each is aligned */
+/* Half of it is on each side; @mib is a multiple of 4, so both are aligned. */
 static Request dimm_of(uint64_t mib)
 {
     return (Request) { DIMM_BORDER - mib / 2 * MiB, mib * MiB };
 }
 
-/* Twice, since what is left of the first would be in the way of the second. */
+/* Twice: anything left of the first would be in the way of the second. */
 static void check_dimm_across_border(const char *properties, uint64_t mib,
                                      int map_pieces, int unmap_pieces,
                                      int parallel)
@@ -574,7 +574,7 @@ static void test_plain_unmap(void)
     check_dimm_across_border(",map-threads=1", 192, 1, 1, 0);
 }
 
-/* Its area must not cross the border either: it may be unmapped with more. */
+/* Its areas must not cross the border either: more threads may unmap them. */
 static void test_small_range_has_no_helper(void)
 {
     uint64_t mib = IOMMUFD_PARALLEL_MIN / MiB - 4;
@@ -618,7 +618,7 @@ static void test_failed_dimm_leaves_the_rest(void)
     vfio_machine_stop(m);
 }
 
-/* As the thread of a guest's processor may be, that maps for its guest */
+/* The caller may be the thread of a pinned vCPU, which maps for its guest. */
 static void test_caller_on_one_processor(void)
 {
     VFIOMachine *m = start_with_device("", ROOM_FOR_DIMM);
@@ -663,7 +663,7 @@ static void map_and_unmap_pages(VIOMMU *v)
     check_status(v);
 }
 
-/* So many ioctls of each kind, and so many ranges in parallel */
+/* The numbers of ioctls of each kind, and of ranges mapped in parallel */
 static void check_counts(VFIOMachine *m, int from, int maps, int unmaps,
                          int parallel)
 {
@@ -735,7 +735,7 @@ static void put_into(const char *cgroup, VFIOMachine *m)
     vfio_rig_write(path, pid);
 }
 
-/* Lines that say how far the map is, each further than the one before */
+/* Lines that report the map's progress; each is further than the one before */
 static void check_progress(const char *path)
 {
     g_autofree char *text = NULL;
@@ -760,7 +760,7 @@ static void check_progress(const char *path)
     g_assert_cmpint(count, >, 0);
 }
 
-/* It makes a map slow, and all threads wait together. */
+/* The limit makes a map slow, and all threads wait together. */
 static void test_with_little_time(void)
 {
     g_autofree char *path = NULL;

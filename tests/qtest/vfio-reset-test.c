@@ -6,9 +6,9 @@
  * PAIR1 share a bus and a group, so do MULTI0 and MULTI1; APART0, APART1 (edus)
  * and APART2 (NVMe) share a bus, and each has a group of its own.
  *
- * An edu cannot be reset by itself, and has no register which a reset clears
- * and the kernel does not restore, but for MSI's address while MSI is off.
- * That is where these tests leave a mark.
+ * An edu cannot be reset by itself.  No register of it is cleared by a reset
+ * and not restored by the kernel, except MSI's address while MSI is off.  That
+ * is where these tests leave a mark.
  */
 #include "qemu/osdep.h"
 
@@ -26,17 +26,17 @@
 
 typedef struct Case Case;
 
-/* What a test runs with */
+/* What a test works with */
 typedef struct Setting {
     const Case *c;
     VFIOMachine *m;
     char *stderr_path;
-    VFIOEdu *edus[MAX_DEVICES];     /* NULL where there is no edu (any more) */
+    VFIOEdu *edus[MAX_DEVICES];     /* NULL if there is no edu (any more) */
     VFIONVMe *nvmes[MAX_DEVICES];
     VFIOMachine *other;
 } Setting;
 
-/* A reboot, and what it is to do to the devices of a slot or bus */
+/* A reboot, and what it shall do to the devices of a slot or bus */
 struct Case {
     const char *name;
     VFIORigModes modes;
@@ -44,16 +44,16 @@ struct Case {
     const char *given[MAX_DEVICES];     /* to the VM */
     const char *first_by;   /* after host=; NULL: as the rig's mode says */
     const char *rest_by;    /* for all but the first */
-    const char *options;    /* for QEMU, which these need */
+    const char *options;    /* for QEMU, needed by these */
     const char *others[MAX_DEVICES];    /* of the slot or bus */
 
     /*
-     * Empty: a hot reset, and all edus of the slot or bus lose their marks.
-     * Else: none, and the message names these.
+     * Empty: there is a hot reset, and all edus of the slot or bus lose their
+     * marks.  Else: there is none, and the message names these devices.
      */
     const char *missing[MAX_DEVICES];
 
-    /* Before QEMU starts, before the reboot, and after all */
+    /* Before QEMU starts, before the reboot, and at the end */
     void (*prepare)(void);
     void (*before)(Setting *s);
     void (*cleanup)(void);
@@ -139,7 +139,7 @@ static bool is_nvme(const char *name)
     return g_str_equal(name, "APART2") || g_str_has_prefix(name, "NVME");
 }
 
-/* Where MSI's address is in the configuration space behind @fd */
+/* The offset of MSI's address in the configuration space behind @fd */
 static uint8_t find_msi_address(int fd)
 {
     uint8_t cap[2], next;
@@ -298,7 +298,7 @@ static void plug_into_other(Setting *s)
                                   vfio_rig_device(s->c->others[0]));
 }
 
-/* Every device does DMA; after a reset the guest enables it before. */
+/* Every device does DMA; after a reset the guest has to enable it first. */
 static void check_devices_work(Setting *s)
 {
     for (int i = 0; i < MAX_DEVICES; i++) {
@@ -354,7 +354,7 @@ static int count_function_resets(VFIOMachine *m)
     return vfio_trace_count(trace, "vfio_pci_reset_flr");
 }
 
-/* A hot reset has reached several at once, or one, and has succeeded. */
+/* A hot reset has reached one device or several, and has succeeded. */
 static void check_last_result(Setting *s)
 {
     g_auto(GStrv) trace = vfio_machine_trace(s->m);
@@ -391,7 +391,7 @@ static void check_text_has(const char *text, const char *word)
     }
 }
 
-/* Each device, once; by groups it is only one of them, or the same twice. */
+/* One message for each device; by groups only for one, or twice for the same */
 static void check_told(const char *name, const char *text)
 {
     g_autofree char *words = g_strdup_printf("Cannot reset device %s",
@@ -404,7 +404,7 @@ static void check_told(const char *name, const char *text)
     }
 }
 
-/* Devices by their address; of groups, the first that is missing is told. */
+/* Devices are named by address; of groups, only the first missing is named. */
 static void check_names_missing(Setting *s, const char *text)
 {
     const Case *c = s->c;
@@ -443,7 +443,7 @@ static void check_no_hot_reset(Setting *s, int results)
     check_names_missing(s, text);
 }
 
-/* The message that counts is that of the reboot, not of the start. */
+/* What counts is the message of the reboot, not that of the start. */
 static void forget_what_it_wrote(Setting *s)
 {
     g_assert_cmpint(truncate(s->stderr_path, 0), ==, 0);
@@ -488,7 +488,7 @@ static void test_edu_by_its_bus(void)
     setting_free(s);
 }
 
-/* With a function reset of its own, a device does not need the others. */
+/* A device that has a function reset of its own does not need the others. */
 static void test_function_needs_no_others(void)
 {
     static const Case c = { .given = { "APART2" } };
@@ -552,7 +552,7 @@ static int open_iommu(void)
     return fd;
 }
 
-/* To the kernel it is one iommufd, so all devices are its own. */
+/* For the kernel it is one iommufd, which owns all of the devices. */
 static void test_two_objects_of_one_iommufd(void)
 {
     int fd = open_iommu();
@@ -572,7 +572,7 @@ static void test_two_objects_of_one_iommufd(void)
     close(same);
 }
 
-/* A group is one object's; the device that cannot join it costs no other. */
+/* A group has one object; the device that cannot join does not hurt others. */
 static void test_group_refuses_second_object(void)
 {
     static const Case c = {

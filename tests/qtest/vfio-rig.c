@@ -16,13 +16,13 @@
 #include "qemu/sockets.h"
 #include "vfio-rig.h"
 
-/* After so many seconds a QEMU that should have refused to start is ended. */
+/* Seconds after which a QEMU is ended that should have refused to start */
 #define REFUSAL_TIMEOUT 60
 
 #define ORDINARY_USER 1000
 
 static const char *rig_program;
-static const char *rig_used;    /* by vfio_rig_use() */
+static const char *rig_used;    /* set by vfio_rig_use() */
 
 static const char *rig_mode(void)
 {
@@ -74,7 +74,7 @@ void vfio_rig_init(int *argc, char ***argv, const char *program)
     }
 }
 
-/* The path of a test, NULL where the rig's mode does not have it. */
+/* The path of a test, NULL if it is not for the rig's mode */
 static char *rig_path(const char *name, VFIORigModes modes)
 {
     if (!rig_mode() ||
@@ -204,7 +204,7 @@ void vfio_rig_bind(const char *name, const char *driver)
     vfio_rig_write("/sys/bus/pci/drivers_probe", vfio_rig_address(name));
 }
 
-/* The disk that nvme found on the device, NULL while there is none */
+/* The disk that nvme found on the device, NULL if there is none (yet) */
 static char *nvme_disk(const char *name)
 {
     g_autofree char *folder = vfio_rig_sysfs(name, "nvme");
@@ -250,8 +250,8 @@ void vfio_rig_show(const char *path)
 /* Users */
 
 /*
- * The saved user stays root's, for the way back; a program that is started
- * has none of it.
+ * The saved user ID stays root's, for the way back; programs that are started
+ * do not keep it.
  */
 void vfio_rig_be_ordinary(void)
 {
@@ -263,7 +263,7 @@ void vfio_rig_be_root(void)
     g_assert_cmpint(setresuid(0, 0, 0), ==, 0);
 }
 
-/* QEMUs that are not to live */
+/* QEMUs that are meant to end */
 
 int vfio_rig_run_qemu(const char *options, char **out, char **err)
 {
@@ -286,7 +286,7 @@ int vfio_rig_run_qemu(const char *options, char **out, char **err)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* Messages begin with the program's name; what follows one may not. */
+/* A message begins with the program's name; the lines after it need not. */
 static int count_messages(const char *text)
 {
     g_autofree char *program =
@@ -351,7 +351,7 @@ static char *monitor_path(VFIOMachine *m)
     return g_build_filename(m->dir, "hmp", NULL);
 }
 
-/* What the monitor writes until it asks for a command */
+/* What the monitor writes until it prompts for a command */
 static char *monitor_read(VFIOMachine *m)
 {
     GString *text = g_string_new(NULL);
@@ -397,7 +397,7 @@ void vfio_machine_stop(VFIOMachine *m)
     g_free(m);
 }
 
-/* "key=value,..." as QMP has it */
+/* "key=value,..." in the form that QMP needs */
 static QDict *parse_arguments(const char *text)
 {
     g_auto(GStrv) pairs = g_strsplit(text, ",", -1);
@@ -454,7 +454,7 @@ void vfio_machine_reset(VFIOMachine *m)
     qtest_qmp_eventwait(m->qts, "RESET");
 }
 
-/* What a process's descriptors are of, sorted. */
+/* What a process has open, one entry for each descriptor, sorted */
 static GPtrArray *descriptors_of(pid_t pid)
 {
     g_autofree char *folder = g_strdup_printf("/proc/%d/fd", pid);

@@ -7,13 +7,13 @@
  *
  *   VFIO_TEST_MODE      legacy or iommufd: how QEMU shall use the devices;
  *                       both: in turn, for a program that compares them;
- *                       fd: with descriptors, for one that gives them
+ *                       fd: with descriptors, for a program that passes them
  *   VFIO_TEST_<NAME>    PCI address of the device called NAME, such as EDU0
  *   VFIO_TEST_KERNEL    plain; nocdev: without VFIO_DEVICE_CDEV; nogroup:
  *                       without VFIO_GROUP; noremap: without interrupt
  *                       remapping; faults: with FAULT_INJECTION
  *
- * Where VFIO_TEST_MODE is not set there is no rig, and the tests skip.
+ * If VFIO_TEST_MODE is not set there is no rig, and the tests are skipped.
  */
 #ifndef TESTS_VFIO_RIG_H
 #define TESTS_VFIO_RIG_H
@@ -22,10 +22,10 @@
 #include "libqtest.h"
 #include "libqos/pci.h"
 
-/* The object that vfio_rig_device() makes devices use in the iommufd mode. */
+/* The object that vfio_rig_device() makes devices use in the iommufd mode */
 #define VFIO_RIG_IOMMUFD "iommufd0"
 
-/* What a VFIOMachine has, in bytes: all that an edu's 28 bits reach. */
+/* The memory of a VFIOMachine, in bytes: all that an edu's 28 bits reach */
 #define VFIO_MACHINE_MEMORY (256 * MiB)
 
 typedef enum VFIORigModes {
@@ -35,8 +35,8 @@ typedef enum VFIORigModes {
 } VFIORigModes;
 
 /*
- * A QEMU under test: i440fx, since there a device comes and goes by two port
- * accesses, without a guest and without a root port.
+ * A QEMU under test.  It is an i440fx: there a device comes and goes by two
+ * port accesses, without a guest and without a root port.
  */
 typedef struct VFIOMachine {
     QTestState *qts;
@@ -49,27 +49,27 @@ typedef struct VFIOMachine {
 /**
  * vfio_rig_init: g_test_init() for a program of the rig
  *
- * Outside the rig it adds one test, which says why it skips.
+ * Outside the rig it adds only one test, which says why it is skipped.
  */
 void vfio_rig_init(int *argc, char ***argv, const char *program);
 
 /**
  * vfio_rig_add: add a test if @modes has the rig's mode
  *
- * Its path is /ARCH/vfio/PROGRAM/MODE/@name; @name says what is promised.
+ * Its path is /ARCH/vfio/PROGRAM/MODE/@name; @name is what the test promises.
  */
 void vfio_rig_add(const char *name, VFIORigModes modes, void (*fn)(void));
 void vfio_rig_add_data(const char *name, VFIORigModes modes,
                        void (*fn)(const void *data), const void *data);
 
-/* How a program for both modes uses devices from now on. */
+/* Set how a program for both modes uses devices from now on. */
 void vfio_rig_use(const char *mode);
 
-/* What VFIO_TEST_MODE, or vfio_rig_use(), and VFIO_TEST_KERNEL say. */
+/* What VFIO_TEST_MODE (or vfio_rig_use()) and VFIO_TEST_KERNEL say */
 bool vfio_rig_iommufd(void);
 bool vfio_rig_kernel_is(const char *kernel);
 
-/* A number in the environment, or another one where it is not set. */
+/* A number in the environment, or a default if it is not set */
 uint64_t vfio_rig_number(const char *name, uint64_t otherwise);
 
 /* PCI address of a device of the rig; the test fails if there is none. */
@@ -78,26 +78,26 @@ const char *vfio_rig_address(const char *name);
 /**
  * vfio_rig_device: "vfio-pci,host=ADDRESS", and the iommufd in that mode
  *
- * What -device and vfio_machine_device_add() take; "addr=5", an "id=" and
- * whatever else is wanted are appended by the caller.  Not to be freed.
+ * This is for -device and vfio_machine_device_add(); the caller appends
+ * "addr=5", an "id=" and whatever else is wanted.  Not to be freed.
  */
 const char *vfio_rig_device(const char *name);
 
-/* A file in the device's folder of sysfs; to be freed. */
+/* A file in the device's sysfs folder; to be freed */
 char *vfio_rig_sysfs(const char *name, const char *file);
 
-/* PCI_COMMAND as the kernel sees it: what the device itself has. */
+/* PCI_COMMAND as the kernel sees it: what the device itself has */
 uint16_t vfio_rig_command(const char *name);
 
-/* Where the kernel has the device: "/dev/vfio/12", or its character device. */
+/* The device's node: "/dev/vfio/12", or its character device */
 char *vfio_rig_group_node(const char *name);
 char *vfio_rig_cdev_node(const char *name);
 
-/* open(), and write() of a file of sysfs; the test fails if that fails. */
+/* open(), or write() to a file of sysfs; if that fails, so does the test. */
 int vfio_rig_open(const char *path, int flags);
 void vfio_rig_write(const char *path, const char *text);
 
-/* Let nobody find the node at @path, until it is shown again. */
+/* Hide the node at @path until it is shown again. */
 void vfio_rig_hide(const char *path);
 void vfio_rig_show(const char *path);
 
@@ -107,13 +107,13 @@ void vfio_rig_unbind(const char *name);
 /* Give the device to @driver. */
 void vfio_rig_bind(const char *name, const char *driver);
 
-/* The host's driver nvme, which has the device now, reads from its disk. */
+/* The host's driver nvme, which has the device now, can read from its disk. */
 void vfio_rig_check_nvme_reads(const char *name);
 
 /**
- * vfio_rig_wait_for: whether @condition comes true within so many @seconds
+ * vfio_rig_wait_for: whether @condition becomes true within @seconds
  *
- * It looks often at first, for what takes no time.
+ * Looks often at first, because many things take almost no time.
  */
 #define vfio_rig_wait_for(seconds, condition)                           \
     ({                                                                  \
@@ -129,12 +129,12 @@ void vfio_rig_check_nvme_reads(const char *name);
         done_;                                                          \
     })
 
-/* ... within half a minute: the rig is a machine in software, and slow. */
+/* ... within half a minute: the rig is emulated in software, and slow. */
 #define vfio_rig_wait(condition) vfio_rig_wait_for(30, condition)
 
 /**
- * vfio_rig_be_ordinary: QEMUs that are started from now on run as an ordinary
- * user, without any privilege; until vfio_rig_be_root()
+ * vfio_rig_be_ordinary: run QEMUs that are started from now on as an ordinary
+ * user without any privilege, until vfio_rig_be_root()
  */
 void vfio_rig_be_ordinary(void);
 void vfio_rig_be_root(void);
@@ -143,33 +143,32 @@ void vfio_rig_be_root(void);
  * vfio_rig_run_qemu: run QEMU to its end, with @options as for a shell, the
  * qtest accelerator and no display
  *
- * Descriptors of the test stay open in it.  @out and @err may be NULL.
- * Returns its exit status, or -1 when a signal ended it, as one does after
- * a minute.
+ * The test's descriptors stay open in it.  @out and @err may be NULL.  Returns
+ * its exit status, or -1 if a signal ended it; after a minute one does.
  */
 int vfio_rig_run_qemu(const char *options, char **out, char **err);
 
 /**
  * vfio_rig_check_refusal: QEMU ended with status 1 and one message
  *
- * @status, @err: from vfio_rig_run_qemu().  Lines after the message, hints
- * for the user, belong to it.
+ * @status, @err: from vfio_rig_run_qemu().  The lines after the message are
+ * hints for the user, and belong to it.
  */
 void vfio_rig_check_refusal(int status, const char *err);
 
 /**
  * vfio_machine_start: start QEMU, with options formatted like printf()
  *
- * In the iommufd mode there is an object VFIO_RIG_IOMMUFD.
+ * In the iommufd mode it has an object VFIO_RIG_IOMMUFD.
  */
 VFIOMachine *vfio_machine_start(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 void vfio_machine_stop(VFIOMachine *m);
 
-/* What QMP says is wrong, to be freed; NULL if nothing is.  Takes @reply. */
+/* The error in @reply, to be freed; NULL if there is none.  Frees @reply. */
 char *vfio_reply_error(QDict *reply);
 
 /**
- * vfio_machine_qmp_error: what is wrong with @command, whose arguments are
+ * vfio_machine_qmp_error: the error of @command, whose arguments are
  * "key=value,..." of strings; NULL if it succeeds.  To be freed.
  */
 char *vfio_machine_qmp_error(VFIOMachine *m, const char *command,
@@ -178,37 +177,37 @@ char *vfio_machine_qmp_error(VFIOMachine *m, const char *command,
 /**
  * vfio_machine_device_add: plug @device, written as for -device
  *
- * Returns NULL, or the reason for which QEMU refused it, to be freed.
+ * Returns NULL, or QEMU's reason to refuse it, to be freed.
  */
 char *vfio_machine_device_add(VFIOMachine *m, const char *device);
 
-/* Ask for device @id in @slot to be unplugged, and let it go. */
+/* Ask for device @id in @slot to be unplugged, and let it go as the guest. */
 void vfio_machine_device_del(VFIOMachine *m, const char *id, int slot);
 
-/* Reset the machine, and with it its devices. */
+/* Reset the machine, and its devices with it. */
 void vfio_machine_reset(VFIOMachine *m);
 
-/* The machine is in run state @state, as query-status has it. */
+/* The machine is in run state @state, as query-status reports it. */
 void vfio_machine_check_run_state(VFIOMachine *m, const char *state);
 
 /**
  * vfio_machine_wait_map_error: wait until memory at @iova could not be mapped
  * for devices of iommufd @object
  *
- * The machine was running, and is stopped then.  @reason is a part of what the
- * event says.
+ * The machine was running, and is stopped afterwards.  The event must contain
+ * @reason.
  */
 void vfio_machine_wait_map_error(VFIOMachine *m, const char *object,
                                  uint64_t iova, const char *reason);
 
-/* The machine goes on, with all of its memory mapped. */
+/* The machine goes on, and all of its memory is mapped. */
 void vfio_machine_cont(VFIOMachine *m);
 
 /**
- * vfio_machine_monitor: what the monitor for people answers to @command,
- * with an echo of it before and the prompt after; to be freed
+ * vfio_machine_monitor: the human monitor's answer to @command, with an echo of
+ * the command before it and the prompt after it; to be freed
  *
- * For long answers: libqtest reads one byte at a time of QMP's.
+ * For long answers: libqtest reads answers of QMP one byte at a time.
  */
 char *vfio_machine_monitor(VFIOMachine *m, const char *command);
 
@@ -220,23 +219,22 @@ int vfio_machine_holds(VFIOMachine *m, const char *path);
 char *vfio_machine_number(VFIOMachine *m, const char *path);
 
 /**
- * vfio_machine_state: what a request that failed must not change, as text:
- * the devices and objects that there are, and QEMU's descriptors.  To be
- * freed.
+ * vfio_machine_state: what a request that failed must not change, as text: the
+ * devices and objects that exist, and QEMU's descriptors.  To be freed.
  */
 char *vfio_machine_state(VFIOMachine *m);
 
 /**
- * vfio_machine_trace: the lines that QEMU traced of events vfio_* and
+ * vfio_machine_trace: the lines that QEMU has traced of events vfio_* and
  * iommufd_*; to be freed with g_strfreev()
  */
 char **vfio_machine_trace(VFIOMachine *m);
 
-/* Whether @line is of @event, and how many lines are. */
+/* Whether @line is of @event, and how many lines are */
 bool vfio_trace_is(const char *line, const char *event);
 int vfio_trace_count(char **lines, const char *event);
 
-/* The number after "@name=" in @line, decimal or 0x; the test fails else. */
+/* The number after "@name=" in @line, decimal or 0x; else the test fails */
 uint64_t vfio_trace_value(const char *line, const char *name);
 
 #endif /* TESTS_VFIO_RIG_H */

@@ -2,8 +2,8 @@
 /*
  * A guest whose memory changes while a passed-through device uses it
  *
- * After each step, three things must hold: what the IOMMU maps is what QEMU
- * says that the guest has, page by page the one that QEMU has there, and the
+ * After each step, three things must hold.  The IOMMU maps what QEMU says that
+ * the guest has.  Each page is the one that QEMU has there.  And both are the
  * same as in another run of the same steps.
  */
 #include "qemu/osdep.h"
@@ -17,12 +17,12 @@
 #define EDU_REACH   (1ULL << 28)
 #define EDGE        64
 
-/* Where the device writes what it has read */
+/* Where the device writes back what it has read */
 #define SCRATCH     0x300000
 
 /* What should be mapped, and what is */
 
-/* For MSIs, and behind the 39 bits that the rig's IOMMU has */
+/* For MSIs, and beyond the 39 bits that the rig's IOMMU has */
 static bool is_reserved(const VFIORange *range)
 {
     return (range->first <= 0xfeefffff && range->last >= 0xfee00000) ||
@@ -76,7 +76,7 @@ static bool in_bar(GArray *regions, uint64_t iova)
     return false;
 }
 
-/* What both runs must have */
+/* What must be the same in both runs */
 static char *memory_text(GArray *pages, GArray *regions)
 {
     g_autoptr(GArray) memory = g_array_new(false, false,
@@ -167,7 +167,7 @@ void vfio_unchanged(VFIOScene *s, const char *fmt, ...)
     va_end(ap);
 }
 
-/* Once more, by DMA */
+/* The same check, by DMA */
 
 static void fill(VFIOScene *s, uint64_t addr)
 {
@@ -180,7 +180,7 @@ static void fill(VFIOScene *s, uint64_t addr)
 }
 
 /*
- * Put something at the edges of each region that the device's 28 bits reach;
+ * Write something at the edges of each region that the device's 28 bits reach;
  * returns the addresses.
  */
 static GArray *fill_edges(VFIOScene *s)
@@ -202,7 +202,7 @@ static GArray *fill_edges(VFIOScene *s)
     return edges;
 }
 
-/* The device finds there what the guest finds. */
+/* The device reads what the guest reads. */
 void vfio_check_dma(VFIOScene *s, int slot)
 {
     g_autoptr(GArray) edges = fill_edges(s);

@@ -2,8 +2,8 @@
 /*
  * A guest whose memory changes while a passed-through device uses it
  *
- * After each step, three things must hold: what the IOMMU maps is what QEMU
- * says that the guest has, page by page the one that QEMU has there, and the
+ * After each step, three things must hold.  The IOMMU maps what QEMU says that
+ * the guest has.  Each page is the one that QEMU has there.  And both are the
  * same as in another run of the same steps.
  */
 #ifndef TESTS_VFIO_SCENE_H
@@ -11,10 +11,10 @@
 
 #include "vfio-memory.h"
 
-/* Where the device is, an edu of the rig, as "edu0" */
+/* The slot and the id ("edu0") of the device, an edu of the rig */
 #define VFIO_SCENE_SLOT 4
 
-/* The memory backend of a virtio-mem device, where a scene has one */
+/* The memory backend of a virtio-mem device, if a scene has one */
 #define VFIO_SCENE_VMEM "vmem"
 
 typedef struct VFIOScene {
@@ -29,12 +29,12 @@ typedef struct VFIOScene {
 /**
  * vfio_scene_device: the device as for -device; to be freed
  *
- * Its BAR is not mapped into QEMU, or type1 would map it for the device
+ * Its BAR is not mapped into QEMU, since type1 would map it for the device
  * itself.
  */
 char *vfio_scene_device(const char *name);
 
-/* A machine with the device; what QEMU says goes to the file @errors. */
+/* A machine with the device; QEMU's messages go to the file @errors */
 VFIOMachine *vfio_scene_machine(const char *device, const char *options,
                                 const char *errors);
 
@@ -48,28 +48,28 @@ char *vfio_scene_stop(VFIOScene *s);
 /**
  * vfio_scene_wrong: look at what the IOMMU maps
  *
- * @regions: what the device should reach, VFIORegions that now are @s's.
+ * @regions: what the device should reach: VFIORegions, which @s takes over.
  * Returns NULL, or what is wrong, to be freed.
  */
 char *vfio_scene_wrong(VFIOScene *s, GArray *regions);
 
 /**
- * vfio_look: to be called after each step, with what it was
+ * vfio_look: call this after each step, and say what the step was
  *
  * Returns whether the IOMMU maps something else than before.  The test fails
  * if that is not what the guest has.
  */
 bool vfio_look(VFIOScene *s, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
-/* The same, after a step that must or must not change what is mapped */
+/* The same, after a step that must, or must not, change what is mapped */
 void vfio_changed(VFIOScene *s, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 void vfio_unchanged(VFIOScene *s, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
 /**
- * vfio_check_dma: the edu in @slot reads what the guest reads, at the edges
- * of all memory within its 28 bits
+ * vfio_check_dma: check that the edu in @slot reads what the guest reads, at
+ * the edges of all memory within its 28 bits
  *
- * Random bytes are written there, where they can be.
+ * Random bytes are written there first, where that is possible.
  */
 void vfio_check_dma(VFIOScene *s, int slot);
 

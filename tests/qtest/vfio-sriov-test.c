@@ -2,9 +2,9 @@
 /*
  * QTest for VFIO: virtual functions of a physical function that QEMU has
  *
- * The physical function is the rig's PF0, an NVMe device, here with vfio-pci,
- * which makes the virtual ones.  They stay offline, since nobody told the
- * physical one otherwise by NVMe's means; their CSTS says so.
+ * The physical function is the rig's PF0, an NVMe device.  Here vfio-pci has
+ * it, and creates the virtual ones.  These stay offline, since the physical one
+ * has not been told otherwise by NVMe commands; their CSTS says so.
  */
 #include "qemu/osdep.h"
 
@@ -25,7 +25,7 @@
 #define NVME_VENDOR_ID  0x1b36
 #define NVME_DEVICE_ID  0x0010
 #define NVME_CAP        0x00
-#define NVME_CAP_MQES   0x7ff   /* queue entries that QEMU's has */
+#define NVME_CAP_MQES   0x7ff   /* queue entries of QEMU's NVMe */
 #define NVME_CSTS       0x1c
 #define NVME_CSTS_CFS   0x2     /* a virtual function that is offline */
 
@@ -46,8 +46,8 @@ static char *vf_address(void)
 }
 
 /*
- * A QEMU that has the physical function, and virtual ones beside it.  They
- * are made last, since opening the physical one resets it.
+ * A QEMU that has the physical function, and virtual ones beside it.  These are
+ * created last, since opening the physical one resets it.
  */
 static VFIOMachine *start_with(const char *options)
 {
@@ -90,7 +90,7 @@ static char *plug_vf(VFIOMachine *m)
     return plug_vf_with(m, "");
 }
 
-/* One register of the function in @slot, after looking at its identity */
+/* One register of the function in @slot; its identity is checked first. */
 static uint64_t nvme_read(VFIOMachine *m, int slot, uint64_t reg)
 {
     g_autofree QPCIDevice *pci = qpci_device_find(m->pci, QPCI_DEVFN(slot, 0));
@@ -135,7 +135,7 @@ static void test_vf_in_another_qemu(void)
     stop(m);
 }
 
-/* By its group, a VF whose PF is with vfio-pci needs a token. */
+/* By its group, a VF needs a token if its PF is with vfio-pci. */
 static void test_vf_refused_without_token(void)
 {
     VFIOMachine *m = start();
@@ -147,7 +147,7 @@ static void test_vf_refused_without_token(void)
     stop(m);
 }
 
-/* The PF's user sets the token, and that of the VF has to know it. */
+/* The PF's user sets the token, and the VF's user has to know it. */
 static void test_token_opens_vf(void)
 {
     VFIOMachine *m = start_with(",vf-token=" TOKEN);
@@ -161,7 +161,7 @@ static void test_token_opens_vf(void)
     stop(m);
 }
 
-/* The kernel does not ask; who expects it to is told so. */
+/* The kernel does not ask for a token; QEMU tells a user who gives one. */
 static void test_token_without_effect(void)
 {
     g_autofree char *errors = NULL;
@@ -194,7 +194,7 @@ static int try_bind(int cdev, int iommu, uint32_t flags)
 
 /*
  * Linux 6.12 knows no token here: it refuses the flag that announces one, and
- * binds without, whichever way the PF is in use.
+ * binds without a token, whichever path the PF is used by.
  */
 static void test_bind_takes_no_token(void)
 {

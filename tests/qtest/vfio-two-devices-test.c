@@ -11,7 +11,7 @@
 
 #define SLOT(i) (4 + (i))
 
-/* Each has a group of its own; these two are of one group. */
+/* The first two have a group each, the others share one. */
 static const char *const of_two_groups[] = { "EDU0", "EDU1" };
 static const char *const of_one_group[] = { "PAIR0", "PAIR1" };
 
@@ -86,7 +86,7 @@ static void test_each_of_group_does_dma(void)
     check_each_does_dma(of_one_group);
 }
 
-/* From one device through memory into the other, and on to memory. */
+/* Data goes from one device through memory into the other, and to memory. */
 static void test_data_goes_round(void)
 {
     static const char data[] = "from edu0, by way of edu1";
@@ -137,7 +137,7 @@ static void test_reset_reaches_both(void)
     check_reset(start(of_two_groups));
 }
 
-/* Nothing is shared but the guest's memory. */
+/* They share nothing but the guest's memory. */
 static void test_group_beside_iommufd(void)
 {
     VFIOMachine *m =
@@ -167,8 +167,8 @@ static void test_two_objects(void)
 }
 
 /*
- * The second of a group comes by another way than the first, which the kernel
- * refuses, and then by the same one.
+ * The second device of a group is given by another path than the first, which
+ * the kernel refuses, and then by the same path.
  */
 static void check_group_is_not_split(const char *first, const char *other,
                                      const char *const words[2])
@@ -222,7 +222,7 @@ static void test_group_by_two_objects(void)
                              words);
 }
 
-/* What the trace says of the second device that came to an IOAS. */
+/* Checks what the trace says of the second device that came to an IOAS. */
 static void check_second_attach(char **trace)
 {
     uint64_t ioas = 0;
@@ -268,8 +268,8 @@ static void test_group_shares_one_ioas(void)
 }
 
 /*
- * Linux does not map a BAR by its address in QEMU.  One try and one line on
- * standard error tell that, however often BARs come and go.
+ * Linux does not map a BAR by its address in QEMU.  However often BARs come and
+ * go, there is one try, and one line on standard error that says so.
  */
 static void check_one_bar_refused(VFIOMachine *m)
 {
@@ -328,7 +328,7 @@ static void test_share_one_container(void)
     vfio_machine_stop(m);
 }
 
-/* Whichever goes, the other stays; and what went may come again. */
+/* Whichever device goes, the other stays; the one that went may come again. */
 static void check_unplug(const char *const names[2], int gone)
 {
     VFIOMachine *m = start(names);
@@ -357,7 +357,7 @@ static void test_unplug_second(void)
     check_unplug(of_two_groups, 1);
 }
 
-/* Unmaps of guest memory, not of what the devices' own BARs were. */
+/* Unmaps of guest memory, without those where the devices' own BARs were */
 static int count_memory_unmaps(char **trace)
 {
     int count = 0;
@@ -370,7 +370,7 @@ static int count_memory_unmaps(char **trace)
 }
 
 /*
- * The last device that goes takes the IOAS with it: all that was mapped is
+ * When the last device goes, the IOAS goes with it.  All that was mapped is
  * gone in one step, without an unmap for each section.
  */
 static void check_ioas_destroyed(char **before, char **after)

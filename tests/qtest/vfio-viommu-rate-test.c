@@ -4,15 +4,17 @@
  *
  * Two machines with a virtio-iommu run beside each other, one with its device
  * by the group, one by iommufd.  They take turns with the same batch, so that
- * whatever else the host does meets both; what is judged is the quotient of two
- * neighbours.  What the queue takes is in both.
+ * other work of the host affects both.  The result is the ratio of two
+ * neighbours.  Both include the time for the queue.
  *
- * "kernel" makes the same calls without QEMU, to tell what is whose.
+ * "kernel" makes the same calls without QEMU, to tell the kernel's part from
+ * QEMU's.
  *
- * In the slow mode (-m slow) the median of the quotients must not be above
- * LIMIT; the short one shows what it finds.  It is above 1: each is one ioctl in
- * either case, and the kernel's IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP of a page
- * take longer than type1's (Linux 6.12).  LIMIT is for what QEMU might add.
+ * In the slow mode (-m slow) the median of the ratios must not be above LIMIT;
+ * the short mode only shows it.  The median is above 1: each map or unmap is
+ * one ioctl in either case, and for one page the kernel's IOMMU_IOAS_MAP and
+ * IOMMU_IOAS_UNMAP take longer than type1's (Linux 6.12).  LIMIT leaves room
+ * for what QEMU might add.
  */
 #include "qemu/osdep.h"
 
@@ -31,7 +33,7 @@
 #define PAIRS           20
 #define PAIRS_SLOW      400
 
-/* Time by iommufd over time by the group */
+/* Time by iommufd divided by time by the group */
 #define LIMIT           1.4
 
 typedef struct Side Side;
@@ -64,7 +66,7 @@ static void run_machine_batch(Side *side)
     side->unmap = viommu_unmap_batch(side->viommu, DOMAIN, nth_page(0));
 }
 
-/* Without its traces, which cost more than what is measured. */
+/* Traces are off: they cost more than what is measured. */
 static void start(Side *side, const char *mode, const char *device)
 {
     side->run_batch = run_machine_batch;
@@ -205,7 +207,7 @@ static void open_ioas(Side *side, const char *device)
     ioctl_or_fail(side->fds[1], VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
 }
 
-/* The device before what it is in */
+/* Close the device before what it is in. */
 static void close_side(Side *side)
 {
     for (int i = ARRAY_SIZE(side->fds) - 1; i >= 0; i--) {
@@ -232,7 +234,7 @@ static void add(GArray *values, double value)
     g_array_append_val(values, value);
 }
 
-/* Of sorted values, the one that a part @q of them lies below */
+/* The value below which a part @q of the sorted values lies */
 static double quantile(GArray *values, double q)
 {
     return g_array_index(values, double, (guint)(q * (values->len - 1)));
@@ -259,7 +261,7 @@ static void show_rate(const char *what, double microseconds)
                    1e6 * VIOMMU_BATCH / microseconds);
 }
 
-/* Sets *@map and *@unmap to the time of @iommufd, that of @legacy being 1. */
+/* Set *@map and *@unmap to the time of @iommufd divided by that of @legacy. */
 static void compare_sides(Side *legacy, Side *iommufd, double *map,
                           double *unmap)
 {

@@ -2,8 +2,8 @@
 /*
  * QTest for VFIO: devices behind an IOMMU of the guest's
  *
- * The IOMMU is a virtio-iommu that lets nothing pass by itself, the devices
- * are edus.  What each map and unmap comes to is looked up in the page table of
+ * The IOMMU is a virtio-iommu that lets nothing pass by default, the devices
+ * are edus.  The effect of each map and unmap is looked up in the page table of
  * the rig's own IOMMU, and tried by DMA of the device.
  */
 #include "qemu/osdep.h"
@@ -26,10 +26,10 @@
 /* An edu's DMA reaches this far. */
 #define EDU_IOVA_END    (256 * MiB)
 
-/* The guest's memory that is mapped, clear of what the driver itself uses */
+/* The guest's memory that is mapped; the driver itself does not use it */
 #define DATA            (32 * MiB)
 
-/* What these tests map lies below. */
+/* These tests map only below this. */
 #define VIOMMU_IOVA_END (2 * GiB)
 
 #define PAGES(n)        ((uint64_t)(n) * VIOMMU_PAGE)
@@ -42,7 +42,7 @@ typedef struct Fixture {
     unsigned long *expected;    /* which pages the edu shall reach */
 } Fixture;
 
-/* The machine, its edu behind the IOMMU and in no domain. */
+/* The machine, with its edu behind the IOMMU and in no domain */
 static Fixture *start_with_memory(uint64_t bytes)
 {
     Fixture *f = g_new0(Fixture, 1);
@@ -81,9 +81,9 @@ static Fixture *start(void)
 }
 
 /*
- * A device that is plugged is told that its page sizes are not those that the
- * guest was told of.  With type1, which names them one by one.  A busy machine
- * may take so long for a large map that QEMU says how far it is.
+ * With type1, which reports page sizes one by one, QEMU warns that a plugged
+ * device has other page sizes than the guest was told.  On a busy machine a
+ * large map may take so long that QEMU reports its progress.
  */
 static bool is_expected(const char *line)
 {
@@ -119,7 +119,7 @@ static void stop(Fixture *f)
 
 /* What is mapped */
 
-/* A bit for each page of the rig's IOMMU that permits all of @flags */
+/* A bit for each page for which the rig's IOMMU permits all of @flags */
 static unsigned long *mapped_bits(const char *name, uint32_t flags)
 {
     unsigned long *bits = bitmap_new(VIOMMU_IOVA_END / VIOMMU_PAGE);
@@ -185,8 +185,8 @@ static void unmap(Fixture *f, uint64_t iova, uint64_t size)
 }
 
 /*
- * The device copies from somewhere in what is mapped at @iova to its end, and
- * that is where the guest finds it.
+ * The device copies from somewhere in what is mapped at @iova to the end of it,
+ * and there the guest finds the data.
  */
 static void check_dma(VFIOEdu *edu, uint64_t iova, uint64_t addr, uint64_t size)
 {
@@ -225,7 +225,7 @@ static void test_every_power_of_two(void)
     stop(f);
 }
 
-/* What is on no boundary of its size comes in many pieces. */
+/* A range that is not aligned to its size is mapped in many pieces. */
 static void test_odd_sizes(void)
 {
     static const uint32_t pages[] = {
@@ -240,7 +240,7 @@ static void test_odd_sizes(void)
     stop(f);
 }
 
-/* More than an edu reaches: it is tried with the first part. */
+/* This is more than an edu reaches, so only the first part is tried by DMA. */
 static void test_one_gibibyte(void)
 {
     Fixture *f = start_with_memory(2 * DATA + GiB);
@@ -273,7 +273,7 @@ static void test_read_only(void)
     stop(f);
 }
 
-/* Unmapping more than was mapped, and what never was, and again. */
+/* Unmap more than was mapped, and what was never mapped, and again. */
 static void test_unmap_more_than_mapped(void)
 {
     Fixture *f = start();
@@ -293,7 +293,7 @@ static void test_unmap_more_than_mapped(void)
     stop(f);
 }
 
-/* An unmap that would cut a map in two is refused, and that map stays. */
+/* An unmap that would cut a map in two is refused, and the map stays. */
 static void test_unmap_does_not_cut(void)
 {
     static const struct {
@@ -318,7 +318,7 @@ static void test_unmap_does_not_cut(void)
     stop(f);
 }
 
-/* What one does not expect of a guest, in an order that one does not either. */
+/* Requests that nobody expects of a guest, in an order that nobody expects */
 static void test_random(void)
 {
     const uint64_t blocks = 64, block = PAGES(600);
@@ -359,7 +359,7 @@ static void test_detach_unmaps(void)
     detach(f, EDU0_SLOT);
     check_nothing_mapped("EDU0");
 
-    /* The domain went with its last device. */
+    /* The domain is gone with its last device. */
     bitmap_zero(f->expected, VIOMMU_IOVA_END / VIOMMU_PAGE);
     attach(f, EDU0_SLOT);
     check_edu0(f);
@@ -404,7 +404,7 @@ static void test_second_device_joins(void)
     stop(f);
 }
 
-/* A device is plugged where the IOMMU has a domain for it already. */
+/* A device is plugged for which the IOMMU already has a domain. */
 static void test_replay_at_plug(void)
 {
     Fixture *f = start();

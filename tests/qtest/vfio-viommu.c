@@ -14,10 +14,10 @@
 
 #define TAIL_SIZE       sizeof(struct virtio_iommu_req_tail)
 
-/* The ring has room for what a batch needs. */
+/* The ring has room for one batch. */
 #define RING_SIZE       (2 * VIOMMU_BATCH)
 
-/* Only what the requests need: no event suppression, no indirect ones. */
+/* Only what is needed: no event suppression, no indirect descriptors. */
 #define FEATURES        (1ull << VIRTIO_F_VERSION_1 | \
                          1ull << VIRTIO_IOMMU_F_MAP_UNMAP | \
                          1ull << VIRTIO_IOMMU_F_BYPASS_CONFIG)
@@ -117,7 +117,7 @@ void viommu_queue_unmap(VIOMMU *v, uint32_t domain, uint64_t iova,
     unmap->virt_end = cpu_to_le64(iova + size - 1);
 }
 
-/* Request n has descriptors 2n, what the device reads, and 2n + 1, its tail. */
+/* Request n has descriptors 2n (the device reads it) and 2n + 1 (its tail). */
 static void viommu_fill_ring(VIOMMU *v)
 {
     struct vring_desc desc[RING_SIZE];

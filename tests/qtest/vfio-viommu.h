@@ -2,8 +2,8 @@
 /*
  * A driver for a virtio-iommu of the machine, for tests
  *
- * With it a test asks for each map and unmap by itself, as many as it likes at
- * a time.
+ * With it a test makes each map and unmap request itself, as many at a time as
+ * it likes.
  */
 #ifndef TESTS_VFIO_VIOMMU_H
 #define TESTS_VFIO_VIOMMU_H
@@ -15,7 +15,7 @@
 
 #define VIOMMU_PAGE     0x1000
 
-/* So many requests are handed over at a time; each takes two descriptors. */
+/* At most this many requests at a time; each takes two descriptors. */
 #define VIOMMU_BATCH    128
 
 #define VIOMMU_READ     VIRTIO_IOMMU_MAP_F_READ
@@ -36,19 +36,19 @@ typedef struct VIOMMU {
     QVirtQueue *vq;
     QGuestAllocator alloc;
     uint64_t memory;        /* the guest's address of the requests */
-    uint16_t submitted;     /* since the start, as the queue counts */
+    uint16_t submitted;     /* since the start, as the queue counts them */
     int queued;
     VIOMMURequest requests[VIOMMU_BATCH];
-    uint32_t sizes[VIOMMU_BATCH];   /* of each one, with its tail */
+    uint32_t sizes[VIOMMU_BATCH];   /* of each request, with its tail */
 } VIOMMU;
 
-/* Endpoints are known by their address on the bus. */
+/* The ID of an endpoint is its address on the bus. */
 #define VIOMMU_ENDPOINT(slot) ((slot) << 3)
 
 VIOMMU *viommu_new(VFIOMachine *m, int slot);
 void viommu_free(VIOMMU *v);
 
-/* Begin anew, after the machine was reset. */
+/* Start again, after the machine was reset. */
 void viommu_restart(VIOMMU *v);
 
 /* Add a request to those that viommu_submit() hands over. */
@@ -64,10 +64,10 @@ void viommu_queue_unmap(VIOMMU *v, uint32_t domain, uint64_t iova,
  */
 int64_t viommu_submit(VIOMMU *v);
 
-/* What became of the request that was queued as the @n-th: VIRTIO_IOMMU_S_* */
+/* The result of the request that was queued as the @n-th: VIRTIO_IOMMU_S_* */
 uint8_t viommu_status(VIOMMU *v, int n);
 
-/* One request alone, and what became of it */
+/* Make one request alone, and return its result. */
 uint8_t viommu_attach(VIOMMU *v, uint32_t domain, uint32_t endpoint,
                       uint32_t flags);
 uint8_t viommu_detach(VIOMMU *v, uint32_t domain, uint32_t endpoint);
@@ -76,8 +76,8 @@ uint8_t viommu_map(VIOMMU *v, uint32_t domain, uint64_t iova, uint64_t addr,
 uint8_t viommu_unmap(VIOMMU *v, uint32_t domain, uint64_t iova, uint64_t size);
 
 /**
- * viommu_map_batch, viommu_unmap_batch: VIOMMU_BATCH pages, adjacent and each
- * by a request of its own; all must succeed
+ * viommu_map_batch, viommu_unmap_batch: map or unmap VIOMMU_BATCH adjacent
+ * pages, each with a request of its own; all must succeed
  *
  * Returns the time, as viommu_submit() does.
  */

@@ -2,8 +2,8 @@
 /*
  * QTest for VFIO: random walks, by the group and by iommufd
  *
- * "memory" changes a guest's memory, "viommu" what its IOMMU maps.  What must
- * hold after each step is in vfio-walk.h.
+ * "memory" changes a guest's memory, "viommu" changes what its IOMMU maps.
+ * vfio-walk.h says what must hold after each step.
  */
 #include "qemu/osdep.h"
 
@@ -37,13 +37,13 @@ static unsigned draw(VFIOWalker *w, unsigned end)
 
 #define FILE_MIB    4
 
-/* Whether memory that is shared has them */
+/* Whether shared memory has huge pages */
 #define SHARED_HUGE_PAGES "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
 /*
- * The rest of what maxmem= leaves is for DIMMs: some find no place.  What is
- * small needs few entries of the IOMMU's page table, which takes longest to
- * look at.
+ * The rest of what maxmem= leaves is for DIMMs; some of them find no place.
+ * Everything is small, so that there are few entries in the IOMMU's page table,
+ * which takes longest to look at.
  */
 #define MEMORY_OPTIONS \
     "-m 32M,slots=6,maxmem=96M " \
@@ -53,10 +53,10 @@ static unsigned draw(VFIOWalker *w, unsigned end)
     "-object memory-backend-ram,id=" VFIO_SCENE_VMEM ",size=40M " \
     "-device virtio-mem-pci,addr=7,id=" VMEM_ID ",memdev=" VFIO_SCENE_VMEM
 
-/* For memory that a device only reads */
+/* For memory that a device may only read */
 static char *readonly_file;
 
-/* A size that is no multiple of 2 MiB is refused. */
+/* A size that is not a multiple of 2 MiB is refused. */
 static char *plug_dimm(VFIOWalker *w)
 {
     static const unsigned sizes[] = { 2, 2, 3, FILE_MIB, 6, 10, 34 };
@@ -92,7 +92,7 @@ static char *unplug_dimm(VFIOWalker *w)
                            done_or(asked), done_or(dropped));
 }
 
-/* It is the guest's until the guest lets it go, which it does not here. */
+/* The guest keeps it until it lets it go, which it does not do here. */
 static char *drop_memory(VFIOWalker *w)
 {
     unsigned slot = draw(w, DIMM_SLOTS);
@@ -150,8 +150,8 @@ static char *set_smram(VFIOWalker *w)
 }
 
 /*
- * Within and behind the memory, below and in the 4th GiB, among what is
- * plugged, and far away; not where the virtio-mem has its registers.
+ * Within memory and behind it, below 4 GiB and in the 4th GiB, between what is
+ * plugged, and far away; but not where the virtio-mem has its registers.
  */
 static uint64_t draw_address(VFIOWalker *w, uint64_t size, unsigned places)
 {
@@ -210,7 +210,7 @@ static char *decode(VFIOWalker *w)
                            command ? "on" : "off");
 }
 
-/* The window of video memory in the first MiB, which is plain memory or not */
+/* The window of video memory in the first MiB is plain memory or not. */
 static char *set_window(VFIOWalker *w)
 {
     QTestState *qts = w->scene.machine->qts;
@@ -241,7 +241,7 @@ static char *reset_memory(VFIOWalker *w)
     return g_strdup("reset");
 }
 
-/* All is mapped for a device that comes. */
+/* When a device comes, all memory is mapped for it. */
 static char *replug_device(VFIOWalker *w)
 {
     g_autofree char *device = vfio_scene_device(w->scene.device);
@@ -303,7 +303,7 @@ static void test_memory(void)
 #define DOMAIN          1
 #define PASSING         2
 
-/* What the maps lead to: no ROM */
+/* The memory that maps lead to: it has no ROM */
 #define MEMORY          MiB
 #define MEMORY_END      (32 * MiB)
 #define ARENA           (64 * MiB)      /* of IOVAs, so small that maps meet */
@@ -354,7 +354,7 @@ static void remove_maps(Guest *g, uint64_t first, uint64_t last)
     }
 }
 
-/* 1 to 4096 pages, few of them many */
+/* 1 to 4096 pages, rarely many */
 static uint64_t draw_size(VFIOWalker *w)
 {
     unsigned order = draw(w, 13);
@@ -362,7 +362,7 @@ static uint64_t draw_size(VFIOWalker *w)
     return PAGES(1 + draw(w, 1 << MIN(order, draw(w, 13))));
 }
 
-/* At times with the same place in 2 MiB, which a large page needs */
+/* Sometimes at the same offset within 2 MiB, as a large page needs it */
 static uint64_t draw_memory(VFIOWalker *w, uint64_t iova, uint64_t size)
 {
     uint64_t room = MEMORY_END - MEMORY - size;
@@ -373,7 +373,7 @@ static uint64_t draw_memory(VFIOWalker *w, uint64_t iova, uint64_t size)
     return fits && draw(w, 2) ? aligned : addr;
 }
 
-/* What meets another map is refused. */
+/* A map that overlaps another one is refused. */
 static char *map(VFIOWalker *w)
 {
     static const uint32_t kinds[] = {
@@ -417,7 +417,7 @@ static char *unmap_anything(VFIOWalker *w)
                        iova + size - 1);
 }
 
-/* One, or several with what is between them */
+/* One map, or several and what is between them */
 static char *unmap(VFIOWalker *w)
 {
     Guest *g = guest_of(w);
@@ -431,7 +431,7 @@ static char *unmap(VFIOWalker *w)
     return unmap_range(g, "some", nth_map(g, i)->iova, nth_map(g, j)->last);
 }
 
-/* Refused, but where the part is all. */
+/* Refused, unless the part is the whole map. */
 static char *unmap_part(VFIOWalker *w)
 {
     Guest *g = guest_of(w);
@@ -460,7 +460,7 @@ static uint8_t attach(Guest *g, int slot, uint32_t domain)
                          domain == PASSING ? VIRTIO_IOMMU_ATTACH_F_BYPASS : 0);
 }
 
-/* To DOMAIN, with all that is mapped there; or to where all passes. */
+/* To DOMAIN, with all that is mapped there, or to a domain that passes all */
 static char *attach_device(VFIOWalker *w)
 {
     uint32_t domain = draw(w, 8) ? DOMAIN : PASSING;
@@ -523,7 +523,7 @@ static void stop_guest(VFIOWalker *w)
     g_free(g);
 }
 
-/* Where the machine has the start of its memory */
+/* The region that has the start of the machine's memory */
 static VFIORegion *start_of_memory(Guest *g)
 {
     VFIORegion *region = &g_array_index(g->memory, VFIORegion, 0);
@@ -533,7 +533,7 @@ static VFIORegion *start_of_memory(Guest *g)
     return region;
 }
 
-/* A map of no permissions gives none. */
+/* A map without permissions gives the device nothing. */
 static GArray *translated(Guest *g)
 {
     VFIORegion *memory = start_of_memory(g);

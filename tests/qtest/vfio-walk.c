@@ -10,17 +10,17 @@
 
 #include "vfio-walk.h"
 
-/* So many of the last steps are told when there is a difference. */
+/* How many of the last steps are shown if there is a difference */
 #define TOLD_STEPS  12
 
-/* Each so many steps the test says how far it is. */
+/* After this many steps the test says how far it is. */
 #define PROGRESS    500
 
 typedef struct Side {
     const char *mode;
     VFIOWalker walker;
-    char *errors;       /* the file that QEMU writes them to */
-    char *said;         /* of the last step */
+    char *errors;       /* the file that QEMU's messages go to */
+    char *said;         /* what the last step said */
 } Side;
 
 typedef struct Way {
@@ -30,7 +30,7 @@ typedef struct Way {
     uint32_t seed;
     unsigned step;
     unsigned changed;   /* steps after which something else was mapped */
-    GQueue *told;       /* what the last steps were */
+    GQueue *told;       /* what the last steps said */
 } Way;
 
 /* A failure */
@@ -101,7 +101,7 @@ static char *mapped_difference(Way *way)
     return text_difference("What is mapped", legacy, iommufd);
 }
 
-/* The places in the machine's memory: pages are compared with them. */
+/* The memory behind the maps: pages are compared with it. */
 static char *behind_difference(Way *way)
 {
     g_autofree char *legacy =
@@ -120,7 +120,7 @@ static void check_nothing_said(Way *way, Side *side)
     check(way, text_difference("What QEMU said", "", text));
 }
 
-/* Returns whether what is mapped is something else than before. */
+/* Returns whether something else is mapped than before. */
 static bool look(Way *way)
 {
     bool changed = false;
@@ -162,7 +162,7 @@ static const VFIOWalkStep *draw_step(const VFIOWalk *walk, GRand *rand)
     return step;
 }
 
-/* What was said by the first machine */
+/* Remembers what the step on the first machine said. */
 static void remember(Way *way)
 {
     g_queue_push_tail(way->told, g_strdup_printf("%u: %s", way->step,
@@ -196,7 +196,7 @@ static void take_step(Way *way)
 
 /* The walk */
 
-/* Without its traces, which would fill the disk. */
+/* Traces are off: they would fill the disk. */
 static void start(Way *way, Side *side, const char *mode, const char *device)
 {
     VFIOWalker *walker = &side->walker;
@@ -232,8 +232,8 @@ static void stop(Way *way, Side *side)
 }
 
 /*
- * All the time one waits for the other, and it is soonest there on the same
- * processor: the rig's second one has to be woken.
+ * One of them always waits for the other.  That is fastest on one processor:
+ * the rig's second one would have to be woken each time.
  */
 static void stay_on_one_processor(void)
 {
@@ -258,7 +258,7 @@ static void go(Way *way, unsigned steps)
                            way->changed);
         }
     }
-    /* Nothing is promised by steps that do nothing. */
+    /* Steps that do nothing promise nothing. */
     g_assert_cmpuint(way->changed, >, steps / 4);
 }
 

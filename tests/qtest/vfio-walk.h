@@ -3,13 +3,13 @@
  * A random walk of two machines, one with its device by the group and one by
  * iommufd
  *
- * Both take the same steps beside each other.  After each one, what a device
- * reaches is what its machine says that it should, page by page; and the two
+ * Both take the same steps beside each other.  After each step, a device
+ * reaches what its machine says that it should, page by page, and both devices
  * reach the same.
  *
- *   VFIO_TEST_SEED     the walk that a number stands for; by default another
- *                      one each time, whose number is shown
- *   VFIO_TEST_STEPS    how many
+ *   VFIO_TEST_SEED     selects a walk by number; by default each walk is a new
+ *                      one, and its number is shown
+ *   VFIO_TEST_STEPS    the number of steps
  */
 #ifndef TESTS_VFIO_WALK_H
 #define TESTS_VFIO_WALK_H
@@ -20,17 +20,17 @@
 typedef struct VFIOWalker {
     VFIOScene scene;
     GRand *rand;        /* what a step draws from */
-    void *state;        /* the walk's own */
+    void *state;        /* of this kind of walk */
 } VFIOWalker;
 
 /* A kind of step */
 typedef struct VFIOWalkStep {
-    unsigned weight;    /* how often it is drawn, of the sum of all */
+    unsigned weight;    /* how often it is drawn, of the sum of all weights */
 
     /**
-     * take: draw what to do, do it, and say what came of it; to be freed
+     * take: draw what to do, do it, and return what came of it; to be freed
      *
-     * Both machines draw the same numbers, and must say the same: what one
+     * Both machines draw the same numbers, and must return the same: what one
      * refuses the other must refuse as well.
      */
     char *(*take)(VFIOWalker *walker);
@@ -48,7 +48,7 @@ typedef struct VFIOWalk {
     GArray *(*regions)(VFIOWalker *walker);
 } VFIOWalk;
 
-/* The test fails at the first difference, and tells the way there. */
+/* The test fails at the first difference, and shows the steps before it. */
 void vfio_walk(const VFIOWalk *walk);
 
 /* A number from 0 to @end - 1 */
