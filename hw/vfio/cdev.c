@@ -24,7 +24,7 @@ static int vfio_cdev_ioctl(VFIODevice *vbasedev, unsigned long request,
     return ioctl(vbasedev->fd, request, arg) ? -errno : 0;
 }
 
-/* Rather than there and not to be read; glib says why in full then. */
+/* Missing, as opposed to unreadable, for which glib explains the reason. */
 static bool vfio_cdev_is_absent(const GError *err)
 {
     return !err || g_error_matches(err, G_FILE_ERROR, G_FILE_ERROR_NOENT);
@@ -173,8 +173,8 @@ static int vfio_cdev_try_bind(VFIODevice *vbasedev, IOMMUFDBackend *be,
 }
 
 /*
- * A kernel that does not know tokens here asks for none either: then the
- * device is bound as if vf-token= were not there, and the user told.
+ * A kernel that does not know tokens here asks for none either.  Then the
+ * device is bound as if vf-token= were not given, and the user is told.
  */
 static int vfio_cdev_try_bind_token(VFIODevice *vbasedev, IOMMUFDBackend *be)
 {

@@ -8,11 +8,11 @@
  *   vfio_cdev_bind()         (closing it; the file's last reference counts)
  *   vfio_cdev_attach_ioas()  vfio_cdev_detach_ioas()
  *
- * Before it is bound the kernel lets nothing else be done with it (Linux,
+ * Before the bind the kernel allows nothing else on it (Linux,
  * include/uapi/linux/vfio.h, VFIO_DEVICE_BIND_IOMMUFD).
  *
- * Everything is called with the big lock held.  On failure a step has
- * changed nothing.
+ * Everything is called with the big lock held.  A step that fails has changed
+ * nothing.
  */
 #ifndef HW_VFIO_CDEV_H
 #define HW_VFIO_CDEV_H
@@ -23,7 +23,7 @@
 /**
  * vfio_cdev_open: find the character device from ->sysfsdev, and open it
  *
- * On success ->fd is its descriptor.  There is nothing to do where it was
+ * On success ->fd is its descriptor.  Does nothing if the descriptor was
  * given.
  */
 bool vfio_cdev_open(VFIODevice *vbasedev, Error **errp);
@@ -52,8 +52,8 @@ bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp);
 /**
  * vfio_cdev_attach_ioas: let the device's DMA go to an I/O address space
  *
- * On success ->pins is whether the device has a page table of the host's IOMMU,
- * so that what is mapped is pinned for it.  A mediated device has none.
+ * On success ->pins says whether the device has a page table of the host's
+ * IOMMU, so that what is mapped is pinned for it.  A mediated device has none.
  */
 bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
                            Error **errp);
@@ -61,7 +61,7 @@ bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
 /**
  * vfio_cdev_detach_ioas: block the device's DMA
  *
- * When it was the last of its kind in the IOAS, the kernel unpins what was
+ * If it was the last device of its kind in the IOAS, the kernel unpins what was
  * pinned for it.
  */
 bool vfio_cdev_detach_ioas(VFIODevice *vbasedev, Error **errp);
@@ -88,7 +88,7 @@ void vfio_cdev_hint_open(const char *path, int err, Error **errp);
 
 /*
  * @err is errno from VFIO_DEVICE_BIND_IOMMUFD; adds the cause to *@errp, which
- * QMP shows, and the cure to its hint, which a person sees.
+ * QMP shows, and the remedy to its hint, which a person sees.
  */
 void vfio_cdev_explain_bind(const char *sysfsdev, int err, Error **errp);
 

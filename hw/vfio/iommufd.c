@@ -6,10 +6,10 @@
  * A device joins it by attaching; the first one brings the memory listener,
  * and later ones find everything mapped.
  *
- * The first device attaches before anything is mapped: the kernel pins what
- * is mapped while a device is attached call by call, but pins what was mapped
- * before under one lock in one thread (Linux, drivers/iommu/iommufd/
- * io_pagetable.c, iopt_table_add_domain()).
+ * The first device attaches before anything is mapped.  With a device attached,
+ * each map call pins its own memory.  What was mapped before, the attach pins
+ * in one thread under one lock (Linux, drivers/iommu/iommufd/io_pagetable.c,
+ * iopt_table_add_domain()).
  *
  * When the last device leaves, its memory is not unmapped section by section:
  * detaching it unpins, and destroying the IOAS forgets, all of it at once.
@@ -64,8 +64,8 @@ static uint64_t vfio_iommufd_page_size(void *vaddr)
 }
 
 /*
- * What an unmap that failed has left there gives way, since the guest has
- * something else there now.  Without one, EEXIST is an error as any other.
+ * What a failed unmap has left there gives way, since the guest has something
+ * else there now.  If no unmap has failed, EEXIST is an error like any other.
  */
 static int vfio_iommufd_map(VFIOIOMMUFDContainer *container, hwaddr iova,
                             ram_addr_t size, void *vaddr, bool readonly)
@@ -102,7 +102,7 @@ static bool vfio_iommufd_pins(VFIOIOMMUFDContainer *container)
     return container->pinning > 0;
 }
 
-/* A device alone has no peer, and its user nothing to know. */
+/* A single device has no peer, so its user need not know. */
 static void vfio_iommufd_say_no_peers(VFIOIOMMUFDContainer *container)
 {
     if (container->no_bars && container->pinning > 1) {
@@ -111,12 +111,12 @@ static void vfio_iommufd_say_no_peers(VFIOIOMMUFDContainer *container)
 }
 
 /*
- * Mainline kernels answer EFAULT to a map of a BAR by its address, some
- * vendors' kernels can do it.  So the first one decides for all.
+ * Mainline kernels answer EFAULT when a BAR is mapped by its address, some
+ * vendors' kernels can do it.  So the first BAR decides for all.
  *
- * Where nothing is pinned the map would succeed, and make the attach of the
- * next device that pins fail.  A BAR that comes then is left out, and with it
- * all later ones: a device that reaches some of them is no better off.
+ * While nothing is pinned the map would succeed, but then the next device that
+ * pins could not attach.  A BAR that comes at that time is left out, and so are
+ * all later ones: reaching only some of them does not help a device.
  */
 static int vfio_iommufd_dma_map_bar(VFIOContainer *base, hwaddr iova,
                                     ram_addr_t size, void *vaddr,
@@ -413,7 +413,7 @@ static void vfio_iommufd_detach(VFIOIOMMUFDContainer *container,
     }
 }
 
-/* The device is not in the container's list, before as after. */
+/* The container's list does not have the device, neither before nor after. */
 static void vfio_iommufd_leave(VFIOIOMMUFDContainer *container,
                                VFIODevice *vbasedev)
 {

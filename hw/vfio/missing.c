@@ -6,8 +6,8 @@
 #include "qemu/range.h"
 
 /*
- * The copy has no view: that would keep every region of the address space, the
- * BARs of devices that are unplugged among them.
+ * The copy has no view: a view would keep every region of the address space
+ * alive, including the BARs of devices that are unplugged.
  */
 struct VFIOMissingSection {
     MemoryRegionSection section;    /* has a reference to its region */

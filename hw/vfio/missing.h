@@ -3,9 +3,9 @@
  * Memory that devices should reach and do not
  *
  * A section that could not be mapped while the VM runs stops the VM.  It is
- * kept here until it is mapped, tried again whenever the VM is about to run,
- * or until it leaves the address space.  Once the VM has stopped for one, no
- * processor of the guest runs while it is missing.
+ * kept here until it is mapped or leaves the address space.  Mapping is tried
+ * again whenever the VM is about to run.  Once the VM has stopped for a
+ * section, no processor of the guest runs while the section is missing.
  *
  * Everything is called with the big lock held.
  */
@@ -30,8 +30,8 @@ struct VFIOMissing {
 /**
  * vfio_missing_init: nothing is missing
  *
- * @listener: whose region_add() tries again; it calls vfio_missing_add() when
- * that fails.
+ * @listener: its region_add() tries again, and calls vfio_missing_add() if that
+ * fails.
  */
 void vfio_missing_init(VFIOMissing *missing, MemoryListener *listener);
 
@@ -41,8 +41,8 @@ void vfio_missing_destroy(VFIOMissing *missing);
 /**
  * vfio_missing_add: region_add() could not map @section
  *
- * The VM stops with the run state "io-error": soon, when it runs, since a
- * change of the memory map is no place to wait for the processors.
+ * The VM stops with the run state "io-error".  A running VM stops a little
+ * later: a change of the memory map is no place to wait for the processors.
  */
 void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section);
 
