@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Prints what a kernel, the rig's or a guest's, never says when all is well.
+#
+#     awk -v dma_faults=yes|no -v warns=FUNCTION -f complaints.awk LOG
+#
+# "INFO:" is how hung tasks, RCU's stalls and some of lockdep's findings begin. A
+# WARNING names the function that it comes from on its first line; the one from
+# FUNCTION is allowed. A DMA fault means that the IOMMU refused a device's access.
+
+/WARNING: / && warns != "" && index($0, " " warns "+") { next }
+
+/(BUG|INFO|WARNING|KASAN|UBSAN|refcount_t|Oops|Kernel panic)[: ]/ ||
+/general protection fault|rcu:.*stall|soft lockup|blocked for more than/ {
+    print
+    next
+}
+
+/DMAR: (DRHD: handling fault|\[.*fault)/ && dma_faults == "no"
