@@ -114,7 +114,7 @@ legacy_domain()
     hostdev="<hostdev mode='subsystem' type='pci' managed='no'><source><address \
 bus='0x${bus#*:}' slot='0x${slot%.*}' function='0'/></source></hostdev>"
     domain | sed -e '/<qemu:commandline>/,/<\/qemu:commandline>/d' \
-        -e '/<memoryBacking>/,/<\/memoryBacking>/d' \
+        -e '/<memtune>/,/<\/memtune>/d' \
         -e "s|^  </devices>|$hostdev&|"
 }
 
@@ -188,6 +188,22 @@ as_user()
     [ "$(stat -c %U "/proc/$guest_pid")" = "$1" ]
 }
 
+# limited: whether QEMU may lock and use what <hard_limit> says, 768 MiB, and locked
+# nothing before the device did
+limited()
+{
+    limit=$((768 << 20))
+    group=$(sed -n 's/^0:://p' "/proc/$guest_pid/cgroup")
+
+    # a thread's group is below the one that has the limit
+    until [ -z "$group" ] || [ "$(cat "/sys/fs/cgroup$group/memory.max")" = $limit ]; do
+        group=${group%/*}
+    done
+    [ -n "$group" ] &&
+        grep -q "^Max locked memory  *$limit " "/proc/$guest_pid/limits" &&
+        grep -q '^VmLck:[[:space:]]*0 kB' "/proc/$guest_pid/status"
+}
+
 # confined: whether AppArmor holds QEMU to a profile of its own
 confined()
 {
@@ -202,6 +218,7 @@ check_life()
     [ "$TAP_FAILED" = 0 ] || finish
     check "QEMU is the process of libvirt-qemu" as_user libvirt-qemu
     check "AppArmor confines it" confined
+    check "it may lock and use what the domain says, and locks nothing itself" limited
     check "the guest reads what is on the disk" guest_reads 1
     check "the disk can be unplugged" unplug 1
     check "and plugged" plug
@@ -240,9 +257,32 @@ check_commands()
     check "and it can be destroyed" destroyed
 }
 
-unlocked_domain()
+unlimited_domain()
 {
-    domain | sed '/<memoryBacking>/,/<\/memoryBacking>/d'
+    domain | sed '/<memtune>/,/<\/memtune>/d'
+}
+
+# own_domain: with a user of its own
+own_domain()
+{
+    domain | sed "s|^  <devices>|<seclabel type='static' model='dac' relabel='yes'>\
+<label>vm1:kvm</label></seclabel>&|"
+}
+
+# check_own_user: gives the device to one domain's user alone
+check_own_user()
+{
+    adduser --system --group --no-create-home vm1 >&2
+    adduser vm1 libvirt-qemu >&2
+    chown vm1 "$node" && chmod 600 "$node"
+    check "no other domain gets a device that is vm1's" \
+        refused "cannot open $node: Permission denied"
+    check "vm1's own domain does" start own_domain
+    check "QEMU is the process of vm1" as_user vm1
+    check "its guest reads what is on the disk" guest_reads 1
+    check "it can be destroyed" destroyed
+    chown root "$node"
+    set_permission "$node"
 }
 
 # plain_domain: with the device in plain form instead of JSON
@@ -268,8 +308,8 @@ without_rule()
 # check_settings: leaves out each in turn, and restores all of them at the end
 check_settings()
 {
-    check "without <locked/>: the limit" \
-        refused 'have to be locked' unlocked_domain
+    check "without <hard_limit>: the limit" \
+        refused 'have to be locked' unlimited_domain
     check "a device that is not JSON: no such bus" \
         refused "Bus 'pci.1' not found" plain_domain
 
@@ -331,15 +371,17 @@ start_libvirtd
 
 case $1 in
 short)
-    plan 8
+    plan 9
     check_life
+    check "the domain can be destroyed" destroyed
     ;;
 long)
-    plan 27
+    plan 33
     check_life
     check_commands
     check_settings
+    check "the domain can be destroyed" destroyed
+    check_own_user
     ;;
 esac
-check "the domain can be destroyed" destroyed
 finish
