@@ -8,6 +8,9 @@
 # WARNING names the function that it comes from on its first line; the one from
 # FUNCTION is allowed. A DMA fault means that the IOMMU refused a device's access.
 
+# What a kernel says begins with its time, in a line that somebody else may have begun.
+!match($0, /\[ *[0-9]+\.[0-9]+\] /) { next }
+
 /WARNING: / && warns != "" && index($0, " " warns "+") { next }
 
 /(BUG|INFO|WARNING|KASAN|UBSAN|refcount_t|Oops|Kernel panic)[: ]/ ||

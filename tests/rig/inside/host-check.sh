@@ -178,8 +178,9 @@ in_use()
     look "$nvme"
     check "... and that neither has it any more" all_pass
 
-    # a process may have any name
-    sh -c 'printf "\"\\\\\n\033[1m\351" >/proc/$$/comm; sleep 100; :' \
+    # a process may have any name; this one waits without a child
+    mkfifo /tmp/never
+    sh -c 'printf "\"\\\\\n\033[1m\351" >/proc/$$/comm; read -r _ <>/tmp/never' >&2 \
         7<>"/dev/vfio/devices/$(cdev_of "$nvme")" &
     sleep 1
     look "$nvme"
