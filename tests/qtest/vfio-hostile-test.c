@@ -14,14 +14,11 @@
 #include "qapi/qmp/qjson.h"
 #include "qapi/qmp/qstring.h"
 #include "qapi/error.h"
+#include "vfio-acpi.h"
 #include "vfio-descriptor.h"
 #include "vfio-edu.h"
 
 #define SLOT 4
-
-/* Bit N is slot N: what the guest is asked to eject, and what it ejects */
-#define ACPI_DOWN       0xae04
-#define ACPI_EJECT      0xae08
 
 #define LONG_STRING     60000
 
@@ -483,12 +480,7 @@ static VFIOMachine *start_with_device(const char *name)
     return vfio_machine_start("-device %s", device);
 }
 
-static bool guest_is_asked(VFIOMachine *m)
-{
-    return qtest_inl(m->qts, ACPI_DOWN) & (1 << SLOT);
-}
-
-/* Until the guest agrees, the guest has the device, and nobody else. */
+/* Until the guest agrees the device is the guest's, and nobody else's. */
 static void check_guest_keeps(VFIOMachine *m, const char *name)
 {
     g_autofree char *again = g_strdup_printf("%s,id=twin",
@@ -508,7 +500,7 @@ static void check_guest_keeps(VFIOMachine *m, const char *name)
 
 static void guest_agrees(VFIOMachine *m)
 {
-    qtest_outl(m->qts, ACPI_EJECT, 1 << SLOT);
+    vfio_acpi_eject(m, SLOT);
     qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
 }
 
@@ -538,7 +530,7 @@ static void test_unbound(void)
 
     check_dma(m);
     taking = taking_start("EDU0", "driver/unbind", vfio_rig_address("EDU0"));
-    g_assert_true(vfio_rig_wait(guest_is_asked(m)));
+    g_assert_true(vfio_rig_wait(vfio_acpi_is_asked(m, SLOT)));
     check_guest_keeps(m, "EDU0");
     check_dma(m);
     guest_agrees(m);
@@ -556,7 +548,7 @@ static void test_unbound_until_end(void)
     Taking *taking = taking_start("EDU0", "driver/unbind",
                                   vfio_rig_address("EDU0"));
 
-    g_assert_true(vfio_rig_wait(guest_is_asked(m)));
+    g_assert_true(vfio_rig_wait(vfio_acpi_is_asked(m, SLOT)));
     vfio_machine_stop(m);
     taking_wait(taking);
     vfio_rig_bind("EDU0", "vfio-pci");
@@ -570,9 +562,9 @@ static void test_another_driver(void)
     Taking *taking;
 
     vfio_rig_write(override, "nvme");
-    g_assert_false(guest_is_asked(m));
+    g_assert_false(vfio_acpi_is_asked(m, SLOT));
     taking = taking_start("NVME0", "driver/unbind", vfio_rig_address("NVME0"));
-    g_assert_true(vfio_rig_wait(guest_is_asked(m)));
+    g_assert_true(vfio_rig_wait(vfio_acpi_is_asked(m, SLOT)));
     guest_agrees(m);
     taking_wait(taking);
 
@@ -587,7 +579,7 @@ static void test_removed(void)
     VFIOMachine *m = start_with_device("EDU0");
     Taking *taking = taking_start("EDU0", "remove", "1");
 
-    g_assert_true(vfio_rig_wait(guest_is_asked(m)));
+    g_assert_true(vfio_rig_wait(vfio_acpi_is_asked(m, SLOT)));
     check_dma(m);
     guest_agrees(m);
     taking_wait(taking);

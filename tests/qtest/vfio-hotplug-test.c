@@ -10,6 +10,7 @@
 #include "qemu/osdep.h"
 
 #include "hw/pci/pci_regs.h"
+#include "vfio-acpi.h"
 #include "vfio-edu.h"
 #include "vfio-footprint.h"
 
@@ -20,10 +21,7 @@
 
 #define SLOT 4
 
-/* Bit N ejects slot N: docs/specs/acpi_pci_hotplug.txt */
-#define ACPI_EJECT      0xae08
-
-/* Where q35 has its port, and the number that is given to the port's bus */
+/* Where q35 has its port, and what the port's bus is given as a number. */
 #define PORT_DEVFN      QPCI_DEVFN(3, 0)
 #define PORT_BUS        1
 #define PORT_SLOT       (PORT_BUS * 32)
@@ -302,7 +300,7 @@ static void test_add_before_deleted(void)
         g_autofree char *error = NULL;
 
         qtest_qmp_device_del_send(m->qts, "edu0");
-        qtest_outl(m->qts, ACPI_EJECT, 1 << SLOT);
+        vfio_acpi_eject(m, SLOT);
         error = vfio_machine_device_add(m, device);
         qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
         if (error) {

@@ -10,12 +10,8 @@
 #include "qemu/bitmap.h"
 #include "qemu/bswap.h"
 #include "standard-headers/linux/virtio_mem.h"
+#include "vfio-acpi.h"
 #include "vfio-memory.h"
-
-/* docs/specs/acpi_mem_hotplug.rst */
-#define ACPI_MEM_SLOT       0xa00
-#define ACPI_MEM_CONTROL    0xa14
-#define ACPI_MEM_EJECT      0x8
 
 #define BALLOON_PAGE_BITS   12
 #define BALLOON_INFLATE     0
@@ -66,8 +62,7 @@ char *vfio_memory_ask_back(VFIOMachine *m, int slot)
 
 void vfio_memory_eject(VFIOMachine *m, int slot)
 {
-    qtest_outl(m->qts, ACPI_MEM_SLOT, slot);
-    qtest_outb(m->qts, ACPI_MEM_CONTROL, ACPI_MEM_EJECT);
+    vfio_acpi_eject_dimm(m, slot);
     qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
 }
 

@@ -12,6 +12,7 @@
 #include "qemu/osdep.h"
 
 #include "qapi/qmp/qdict.h"
+#include "vfio-acpi.h"
 #include "vfio-descriptor.h"
 #include "vfio-edu.h"
 
@@ -20,9 +21,6 @@
 
 #define FIRST_SLOT      4
 #define TWIN_SLOT       20
-
-/* Bit N ejects slot N: docs/specs/acpi_pci_hotplug.txt */
-#define ACPI_EJECT      0xae08
 
 /* A number that is no descriptor of QEMU's */
 #define CLOSED_FD       "987"
@@ -525,8 +523,7 @@ static void device_is_gone(WalkDevice *d)
 
 static void eject(Walk *w, WalkDevice *d)
 {
-    qtest_outl(w->machine->qts, ACPI_EJECT,
-               1 << (FIRST_SLOT + (d - w->devices)));
+    vfio_acpi_eject(w->machine, FIRST_SLOT + (d - w->devices));
     qtest_qmp_eventwait(w->machine->qts, "DEVICE_DELETED");
     device_is_gone(d);
 }

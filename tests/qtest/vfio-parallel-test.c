@@ -17,6 +17,7 @@
 #include "qemu/host-utils.h"
 #include "qapi/qmp/qdict.h"
 #include "sysemu/iommufd.h"
+#include "vfio-acpi.h"
 #include "vfio-edu.h"
 #include "vfio-viommu.h"
 
@@ -24,11 +25,6 @@
 
 /* A multiple of 1 GiB where memory can be plugged */
 #define DIMM_BORDER (5 * GiB)
-
-/* Where hw/acpi/memory_hotplug.c has its registers */
-#define MEMHP_BASE          0x0a00
-#define MEMHP_EJECT         0x14
-#define MEMHP_EJECT_BIT     0x08
 
 /* QEMUs */
 
@@ -504,8 +500,7 @@ static void plug_dimm(VFIOMachine *m, uint64_t addr, uint64_t size)
 static void unplug_dimm(VFIOMachine *m)
 {
     qtest_qmp_device_del_send(m->qts, "dimm");
-    qtest_outl(m->qts, MEMHP_BASE, 0);
-    qtest_outb(m->qts, MEMHP_BASE + MEMHP_EJECT, MEMHP_EJECT_BIT);
+    vfio_acpi_eject_dimm(m, 0);
     qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
     qtest_qmp_assert_success(m->qts, "{ 'execute': 'object-del', "
                              "'arguments': { 'id': 'mem' } }");
