@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Memory that devices should reach and do not: see missing.h */
 #include "qemu/osdep.h"
+
 #include "missing.h"
+#include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/range.h"
+#include "sysemu/run-gate.h"
 
 /*
  * The copy has no view: a view would keep every region of the address space
@@ -12,6 +15,15 @@
 struct VFIOMissingSection {
     MemoryRegionSection section;    /* has a reference to its region */
     QLIST_ENTRY(VFIOMissingSection) next;
+};
+
+static QLIST_HEAD(, VFIOMissing) all_missing =
+    QLIST_HEAD_INITIALIZER(all_missing);
+
+static bool gate_open(RunGate *gate, Error **errp);
+
+static RunGate gate = {
+    .open = gate_open,
 };
 
 static void vfio_missing_free(VFIOMissingSection *entry)
@@ -29,8 +41,7 @@ void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section)
     entry->section.fv = NULL;
     memory_region_ref(section->mr);
     QLIST_INSERT_HEAD(&missing->sections, entry, next);
-    qemu_system_vmstop_request_prepare();
-    qemu_system_vmstop_request(RUN_STATE_IO_ERROR);
+    run_gate_close(&gate);
 }
 
 static bool vfio_missing_begins_in(const VFIOMissingSection *entry,
@@ -46,6 +57,10 @@ void vfio_missing_remove(VFIOMissing *missing, hwaddr iova, ram_addr_t size)
     VFIOMissingSection *entry, *next;
     Range range;
 
+    if (vfio_missing_is_retried(missing)) {
+        return;     /* a map that fails half way takes the other half back */
+    }
+
     range_set_bounds(&range, iova, iova + size - 1);
     QLIST_FOREACH_SAFE(entry, &missing->sections, next, next) {
         if (vfio_missing_begins_in(entry, &range)) {
@@ -54,53 +69,62 @@ void vfio_missing_remove(VFIOMissing *missing, hwaddr iova, ram_addr_t size)
     }
 }
 
-static void vfio_missing_retry(VFIOMissing *missing)
+bool vfio_missing_is_retried(VFIOMissing *missing)
 {
-    VFIOMissingSections before = QLIST_HEAD_INITIALIZER(before);
-    VFIOMissingSection *entry;
+    return missing->retried;
+}
 
-    QLIST_SWAP(&before, &missing->sections, next);
-    while ((entry = QLIST_FIRST(&before))) {
+void vfio_missing_still(VFIOMissing *missing, Error *err)
+{
+    error_propagate(missing->retried, err);
+}
+
+static bool vfio_missing_retry(VFIOMissing *missing, Error **errp)
+{
+    VFIOMissingSection *entry;
+    Error *err = NULL;
+
+    while ((entry = QLIST_FIRST(&missing->sections))) {
+        missing->retried = &err;
         /* The first region_add() took a reference and kept it, as this will. */
         memory_region_unref(entry->section.mr);
         missing->listener->region_add(missing->listener, &entry->section);
+        missing->retried = NULL;
+        if (err) {
+            error_propagate(errp, err);
+            return false;
+        }
         vfio_missing_free(entry);
     }
+    return true;
 }
 
-/*
- * Called last of all handlers when the VM is about to run, with the processors
- * still stopped; and they stay so, since resume_all_vcpus() asks for the run
- * state.  Another container may have stopped the VM again just before.
- */
-static void vfio_missing_vm_state_change(void *opaque, bool running,
-                                         RunState state)
+static bool gate_open(RunGate *unused, Error **errp)
 {
-    VFIOMissing *missing = opaque;
+    VFIOMissing *missing;
 
-    if (running && runstate_is_running() &&
-        !QLIST_EMPTY(&missing->sections)) {
-        vfio_missing_retry(missing);
-        if (QLIST_EMPTY(&missing->sections)) {
-            info_report("vfio: devices reach all of the guest's memory again");
-        } else {
-            vm_stop(RUN_STATE_IO_ERROR);
+    QLIST_FOREACH(missing, &all_missing, next) {
+        if (!vfio_missing_retry(missing, errp)) {
+            error_prepend(errp, "vfio: the VM cannot run, since devices do "
+                          "not reach all of its memory: ");
+            return false;
         }
     }
+    info_report("vfio: devices reach all of the guest's memory again");
+    return true;
 }
 
 void vfio_missing_init(VFIOMissing *missing, MemoryListener *listener)
 {
     missing->listener = listener;
+    missing->retried = NULL;
     QLIST_INIT(&missing->sections);
-    missing->vm_state =
-        qemu_add_vm_change_state_handler_prio(vfio_missing_vm_state_change,
-                                              missing, INT_MAX);
+    QLIST_INSERT_HEAD(&all_missing, missing, next);
 }
 
 void vfio_missing_destroy(VFIOMissing *missing)
 {
-    qemu_del_vm_change_state_handler(missing->vm_state);
+    QLIST_REMOVE(missing, next);
     while (!QLIST_EMPTY(&missing->sections)) {
         vfio_missing_free(QLIST_FIRST(&missing->sections));
     }

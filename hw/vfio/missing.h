@@ -2,10 +2,10 @@
 /*
  * Memory that devices should reach and do not
  *
- * A section that could not be mapped while the VM runs stops the VM.  It is
- * kept here until it is mapped or leaves the address space.  Mapping is tried
- * again whenever the VM is about to run.  Once the VM has stopped for a
- * section, no processor of the guest runs while the section is missing.
+ * A section that could not be mapped while the VM runs is kept here until it
+ * is mapped, tried again whenever the VM is about to run, or until it leaves
+ * the address space.  While anything is kept, whatever the container, a gate
+ * is closed: no processor of the guest runs.
  *
  * Everything is called with the big lock held.
  */
@@ -14,24 +14,23 @@
 
 #include "exec/memory.h"
 #include "qemu/queue.h"
-#include "sysemu/runstate.h"
 
 typedef struct VFIOMissing VFIOMissing;
 typedef struct VFIOMissingSection VFIOMissingSection;
-typedef QLIST_HEAD(VFIOMissingSections, VFIOMissingSection)
-    VFIOMissingSections;
 
+/* Of one container */
 struct VFIOMissing {
     MemoryListener *listener;
-    VMChangeStateEntry *vm_state;
-    VFIOMissingSections sections;
+    QLIST_HEAD(, VFIOMissingSection) sections;
+    Error **retried;    /* while region_add() tries again */
+    QLIST_ENTRY(VFIOMissing) next;
 };
 
 /**
  * vfio_missing_init: nothing is missing
  *
- * @listener: its region_add() tries again, and calls vfio_missing_add() if that
- * fails.
+ * @listener: whose region_add() tries again; when that fails it calls
+ * vfio_missing_still() instead of vfio_missing_add().
  */
 void vfio_missing_init(VFIOMissing *missing, MemoryListener *listener);
 
@@ -41,10 +40,15 @@ void vfio_missing_destroy(VFIOMissing *missing);
 /**
  * vfio_missing_add: region_add() could not map @section
  *
- * The VM stops with the run state "io-error".  A running VM stops a little
- * later: a change of the memory map is no place to wait for the processors.
+ * The VM stops; see run_gate_close().
  */
 void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section);
+
+/* region_add() is called for a section that is kept here. */
+bool vfio_missing_is_retried(VFIOMissing *missing);
+
+/* It could not map the section this time either.  Takes @err. */
+void vfio_missing_still(VFIOMissing *missing, Error *err);
 
 /**
  * vfio_missing_remove: [@iova, @iova + @size - 1] is to be unmapped

@@ -7,7 +7,7 @@
 # so that the checkout can be moved. .git/overlay in the assembled tree lists
 # them; .git/info/exclude hides them from git there. Needs say.sh and tree.sh.
 
-OVERLAY_DIRS='backends hw include qapi docs/devel docs/system tests/qtest'
+OVERLAY_DIRS='backends hw include qapi softmmu docs/devel docs/system tests/qtest'
 
 # overlay_files: prints the files of the overlay, sorted, without what editors
 # and patch leave behind.

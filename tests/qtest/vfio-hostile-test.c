@@ -480,7 +480,7 @@ static VFIOMachine *start_with_device(const char *name)
     return vfio_machine_start("-device %s", device);
 }
 
-/* Until the guest agrees the device is the guest's, and nobody else's. */
+/* Until the guest agrees, the guest has the device, and nobody else. */
 static void check_guest_keeps(VFIOMachine *m, const char *name)
 {
     g_autofree char *again = g_strdup_printf("%s,id=twin",

@@ -21,7 +21,7 @@
 
 #define SLOT 4
 
-/* Where q35 has its port, and what the port's bus is given as a number. */
+/* Where q35 has its port, and the number that is given to the port's bus */
 #define PORT_DEVFN      QPCI_DEVFN(3, 0)
 #define PORT_BUS        1
 #define PORT_SLOT       (PORT_BUS * 32)

@@ -13,7 +13,11 @@
 #include <linux/capability.h>
 #include <linux/iommufd.h>
 
+#include <glib/gstdio.h>
+
+#include "qapi/error.h"
 #include "qapi/qmp/qdict.h"
+#include "qemu/sockets.h"
 #include "vfio-edu.h"
 #include "vfio-memory.h"
 #include "vfio-nvme.h"
@@ -24,6 +28,9 @@
 #define DIMM_SLOT 0
 #define DIMM_ADDR (4 * GiB)
 #define DIMM_SIZE (128 * MiB)
+
+/* Where the firmware would put the PIIX4's power management registers */
+#define PM_BASE 0x600
 
 /* Bytes: enough for one machine's memory, but not for two */
 #define ENOUGH_FOR_ONE (VFIO_MACHINE_MEMORY + 64 * MiB)
@@ -85,6 +92,17 @@ static void test_plug_works_with_limit_raised(void)
     vfio_machine_stop(m);
 }
 
+static bool migration_is_over(VFIOMachine *m)
+{
+    QDict *reply = qtest_qmp(m->qts, "{ 'execute': 'query-migrate' }");
+    const char *status =
+        qdict_get_try_str(qdict_get_qdict(reply, "return"), "status");
+    bool over = g_strcmp0(status, "completed") == 0;
+
+    qobject_unref(reply);
+    return over;
+}
+
 static void plug_dimm(VFIOMachine *m)
 {
     g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT,
@@ -103,48 +121,220 @@ static void check_dma_to_dimm(VFIOMachine *m)
 static void wait_dimm_error(VFIOMachine *m)
 {
     vfio_machine_wait_map_error(m, VFIO_RIG_IOMMUFD, DIMM_ADDR,
-                                "384 MiB have to be locked, and "
-                                "RLIMIT_MEMLOCK is 320 MiB");
+                                "384 MiB have to be locked");
 }
 
-static void cont_in_vain(VFIOMachine *m)
+/* @command, which would let the guest run, says why it does not. */
+static void check_runs_in_vain(VFIOMachine *m, const char *command,
+                               const char *state)
 {
-    qtest_qmp_assert_success(m->qts, "{ 'execute': 'cont' }");
-    wait_dimm_error(m);
+    g_autofree char *error = vfio_machine_qmp_error(m, command, "");
+
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, "384 MiB have to be locked"));
+    g_assert_nonnull(strstr(error, "RLIMIT_MEMLOCK is 320 MiB"));
+    vfio_machine_check_run_state(m, state);
+}
+
+/* With room for a DIMM, and a limit that has none */
+static VFIOMachine *start_limited(const char *options)
+{
+    VFIOMachine *m;
+
+    limit_memlock(0, VFIO_MACHINE_MEMORY + DIMM_SIZE / 2);
+    m = vfio_machine_start("-m slots=2,maxmem=1G "
+                           "-device %s,addr=%d,id=edu0 "
+                           "-device %s,addr=%d,id=nvme0 %s",
+                           vfio_rig_device("EDU0"), SLOT,
+                           vfio_rig_device("NVME0"), NVME_SLOT, options);
+    limit_memlock(0, RLIM_INFINITY);
+    return m;
 }
 
 /* A machine that is stopped because devices cannot reach its DIMM */
 static VFIOMachine *start_and_stop_by_dimm(void)
 {
-    VFIOMachine *m;
-
-    limit_memlock(0, VFIO_MACHINE_MEMORY + DIMM_SIZE / 2);
-    m = vfio_machine_start("-m slots=1,maxmem=1G "
-                           "-device %s,addr=%d,id=edu0 "
-                           "-device %s,addr=%d,id=nvme0",
-                           vfio_rig_device("EDU0"), SLOT,
-                           vfio_rig_device("NVME0"), NVME_SLOT);
-    limit_memlock(0, RLIM_INFINITY);
+    VFIOMachine *m = start_limited("");
 
     check_dma(m);
     vfio_machine_check_run_state(m, "running");
     plug_dimm(m);
     wait_dimm_error(m);
     check_dma(m);
-    cont_in_vain(m);
-    cont_in_vain(m);
+    check_runs_in_vain(m, "cont", "io-error");
+    check_runs_in_vain(m, "cont", "io-error");
     return m;
+}
+
+static void raise_limit(VFIOMachine *m)
+{
+    limit_memlock(m->pid, VFIO_MACHINE_MEMORY + 2 * DIMM_SIZE);
+}
+
+static void check_all_is_reached(VFIOMachine *m)
+{
+    vfio_machine_check_run_state(m, "running");
+    check_dma(m);
+    check_dma_to_dimm(m);
+    vfio_machine_stop(m);
 }
 
 static void test_cont_maps_with_limit_raised(void)
 {
     VFIOMachine *m = start_and_stop_by_dimm();
 
-    limit_memlock(m->pid, VFIO_MACHINE_MEMORY + 2 * DIMM_SIZE);
+    raise_limit(m);
     vfio_machine_cont(m);
-    check_dma(m);
-    check_dma_to_dimm(m);
+    check_all_is_reached(m);
+}
+
+/* Ways to let the guest run */
+
+static void wait_event_only(VFIOMachine *m)
+{
+    QDict *event = qtest_qmp_eventwait_ref(m->qts, "IOMMUFD_MAP_ERROR");
+
+    qobject_unref(event);
+}
+
+static void test_cont_after_start_stopped(void)
+{
+    VFIOMachine *m = start_limited("-S");
+
+    plug_dimm(m);
+    wait_event_only(m);
+    vfio_machine_check_run_state(m, "prelaunch");
+    check_runs_in_vain(m, "cont", "prelaunch");
+    raise_limit(m);
+    vfio_machine_cont(m);
+    check_all_is_reached(m);
+}
+
+/* S3, by the PIIX4's registers */
+static void suspend(VFIOMachine *m)
+{
+    QPCIDevice *pm = qpci_device_find(m->pci, QPCI_DEVFN(1, 3));
+
+    g_assert_nonnull(pm);
+    qpci_config_writel(pm, 0x40, PM_BASE | 1);
+    qpci_config_writeb(pm, 0x80, 1);
+    g_free(pm);
+    qtest_outw(m->qts, PM_BASE + 4, 1 << 13 | 1 << 10);
+    qtest_qmp_eventwait(m->qts, "SUSPEND");
+    vfio_machine_check_run_state(m, "suspended");
+}
+
+static void test_wakeup(void)
+{
+    VFIOMachine *m = start_limited("");
+
+    suspend(m);
+    plug_dimm(m);
+    wait_event_only(m);
+    check_runs_in_vain(m, "system_wakeup", "suspended");
+    check_runs_in_vain(m, "cont", "suspended");
+    /* by a key, which has nobody to tell */
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'send-key', 'arguments': "
+                             "{ 'keys': [ { 'type': 'qcode', 'data': 'a' } ] "
+                             "} }");
+    vfio_machine_check_run_state(m, "suspended");
+    raise_limit(m);
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'system_wakeup' }");
+    qtest_qmp_eventwait(m->qts, "WAKEUP");
+    check_all_is_reached(m);
+}
+
+/* What was suspended comes up anew. */
+static void test_reset_while_suspended(void)
+{
+    VFIOMachine *m = start_limited("");
+
+    suspend(m);
+    plug_dimm(m);
+    wait_event_only(m);
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'system_reset' }");
+    qtest_qmp_eventwait(m->qts, "RESET");
+    check_runs_in_vain(m, "cont", "prelaunch");
+    raise_limit(m);
+    vfio_machine_cont(m);
     vfio_machine_stop(m);
+}
+
+static void test_end_of_migration(void)
+{
+    g_autofree char *file = g_strdup_printf("/tmp/vfio-stream-%d", getpid());
+    g_autofree char *to = g_strdup_printf("exec:cat >%s", file);
+    g_autofree char *from = g_strdup_printf("exec:cat <%s", file);
+    VFIOMachine *m = vfio_machine_start("-m slots=2,maxmem=1G");
+
+    plug_dimm(m);
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'migrate', 'arguments': "
+                             "{ 'uri': %s } }", to);
+    qtest_qmp_eventwait(m->qts, "STOP");
+    g_assert_true(vfio_rig_wait(migration_is_over(m)));
+    vfio_machine_stop(m);
+
+    m = start_limited("-incoming defer");
+    plug_dimm(m);
+    wait_event_only(m);
+    vfio_machine_check_run_state(m, "inmigrate");
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'migrate-incoming', "
+                             "'arguments': { 'uri': %s } }", from);
+    g_assert_true(vfio_rig_wait(migration_is_over(m)));
+    check_runs_in_vain(m, "cont", "io-error");
+    raise_limit(m);
+    vfio_machine_cont(m);
+    check_all_is_reached(m);
+    g_unlink(file);
+}
+
+/* gdb's packet @text, and how the answer begins */
+static void check_gdb(int gdb, const char *text, const char *answer)
+{
+    g_autofree char *packet = NULL;
+    GString *got = g_string_new(NULL);
+    uint8_t sum = 0;
+    char c;
+
+    for (const char *p = text; *p; p++) {
+        sum += *p;
+    }
+    packet = g_strdup_printf("$%s#%02x", text, sum);
+    g_assert_cmpint(write(gdb, packet, strlen(packet)), ==, strlen(packet));
+    while (!strchr(got->str, '#')) {
+        g_assert_cmpint(read(gdb, &c, 1), ==, 1);
+        g_string_append_c(got, c);
+    }
+    g_test_message("gdb got %s", got->str);
+    g_assert_nonnull(strstr(got->str, answer));
+    g_assert_cmpint(write(gdb, "+", 1), ==, 1);
+    g_string_free(got, true);
+}
+
+/* SIGIO is what gdb gets for "io-error"; it can debug TCG and KVM only. */
+static void test_gdb(void)
+{
+    g_autofree char *path = g_strdup_printf("/tmp/vfio-gdb-%d", getpid());
+    g_autofree char *options =
+        g_strdup_printf("-accel tcg -S "
+                        "-chardev socket,id=gdb,path=%s,server=on,wait=off "
+                        "-gdb chardev:gdb", path);
+    VFIOMachine *m = start_limited(options);
+    int gdb = unix_connect(path, &error_abort);
+
+    check_gdb(gdb, "?", "$T05");
+    plug_dimm(m);
+    wait_event_only(m);
+    check_gdb(gdb, "c", "$T17");
+    vfio_machine_check_run_state(m, "io-error");
+    check_gdb(gdb, "vCont;c", "$T17");
+    check_gdb(gdb, "vCont;s:1", "$T17");
+    vfio_machine_check_run_state(m, "io-error");
+    raise_limit(m);
+    check_gdb(gdb, "vCont;s:1", "$T05");
+    vfio_machine_check_run_state(m, "debug");
+    vfio_machine_stop(m);
+    close(gdb);
 }
 
 /* Memory that is gone need not be mapped. */
@@ -411,6 +601,14 @@ int main(int argc, char **argv)
                  test_plug_works_with_limit_raised);
     vfio_rig_add("cont-maps-with-limit-raised", VFIO_RIG_IOMMUFD_ONLY,
                  test_cont_maps_with_limit_raised);
+    vfio_rig_add("runs/cont-after-start-stopped", VFIO_RIG_IOMMUFD_ONLY,
+                 test_cont_after_start_stopped);
+    vfio_rig_add("runs/wakeup", VFIO_RIG_IOMMUFD_ONLY, test_wakeup);
+    vfio_rig_add("runs/reset-while-suspended", VFIO_RIG_IOMMUFD_ONLY,
+                 test_reset_while_suspended);
+    vfio_rig_add("runs/end-of-migration", VFIO_RIG_IOMMUFD_ONLY,
+                 test_end_of_migration);
+    vfio_rig_add("runs/gdb", VFIO_RIG_IOMMUFD_ONLY, test_gdb);
     vfio_rig_add("cont-works-without-dimm", VFIO_RIG_IOMMUFD_ONLY,
                  test_cont_works_without_dimm);
     vfio_rig_add("cont-works-without-devices", VFIO_RIG_IOMMUFD_ONLY,

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The VFIO container of iommufd, and what becomes of memory that it cannot map
+ *
+ * Everything is called with the big lock held.
+ */
+#ifndef HW_VFIO_IOMMUFD_H
+#define HW_VFIO_IOMMUFD_H
+
+#include "hw/vfio/vfio-common.h"
+#include "missing.h"
+#include "qemu/range.h"
+#include "sysemu/iommufd.h"
+
+typedef struct VFIOIOMMUFDContainer {
+    VFIOContainer base;
+    IOMMUFDBackend *be;     /* connected */
+    uint32_t ioas_id;
+    unsigned pinning;   /* devices with page tables; mdevs have none */
+    bool leaving;   /* the last device has detached: nothing is mapped */
+    bool leftovers; /* an unmap failed: something may be mapped still */
+    bool no_bars;   /* not all BARs are mapped, and no more will be */
+    bool no_bars_said;
+    Range failed;   /* what could not be mapped when a map failed last */
+    VFIOMissing missing;
+} VFIOIOMMUFDContainer;
+
+static inline VFIOIOMMUFDContainer *vfio_iommufd_container(VFIOContainer *base)
+{
+    return container_of(base, VFIOIOMMUFDContainer, base);
+}
+
+/* map-failure.c: see VFIOContainerOps */
+void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
+                            void *vaddr, int ret, Error **errp);
+void vfio_iommufd_map_failed(VFIOContainer *base, MemoryRegionSection *section,
+                             Error *err);
+
+#endif /* HW_VFIO_IOMMUFD_H */

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Memory that the container of iommufd cannot map: why, and what becomes of it
+ *
+ * Devices reach all of the guest's memory, or the guest does not run.  Which
+ * of the ways to keep that is taken depends on who wanted the memory mapped,
+ * and when; the table is in docs/devel/vfio-iommufd.rst.
+ */
+#include "qemu/osdep.h"
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <linux/capability.h>
+
+#include "hw/boards.h"
+#include "hw/mem/memory-device.h"
+#include "iommufd.h"
+#include "qapi/error.h"
+#include "qapi/qapi-events-qom.h"
+#include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "qemu/units.h"
+
+/* Why */
+
+/* The kernel does not count what a process with CAP_IPC_LOCK locks. */
+static bool memlock_is_counted(void)
+{
+    struct __user_cap_header_struct header = {
+        .version = _LINUX_CAPABILITY_VERSION_3,
+    };
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+
+    return syscall(SYS_capget, &header, data) ||
+           !(data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective &
+             CAP_TO_MASK(CAP_IPC_LOCK));
+}
+
+/* A device that is being plugged does not count as plugged yet. */
+static bool is_new(VFIOContainer *base, hwaddr iova)
+{
+    MemoryRegionSection section =
+        memory_region_find(base->space->as->root, iova, 1);
+
+    memory_region_unref(section.mr);
+    return !section.mr;
+}
+
+static void explain_enomem(VFIOContainer *base, hwaddr iova,
+                                        ram_addr_t size, Error **errp)
+{
+    uint64_t ram = current_machine->ram_size + get_plugged_memory_size() +
+                   (is_new(base, iova) ? size : 0);
+    struct rlimit limit;
+
+    if (!memlock_is_counted() || getrlimit(RLIMIT_MEMLOCK, &limit) ||
+        limit.rlim_cur == RLIM_INFINITY) {
+        error_append_hint(errp, "The host is out of memory, or the control "
+                          "group's memory limit is reached.\n");
+        return;
+    }
+
+    error_prepend(errp, "the guest's %"PRIu64" MiB have to be locked, and "
+                  "RLIMIT_MEMLOCK is %"PRIu64" MiB: ",
+                  (uint64_t)DIV_ROUND_UP(ram, MiB),
+                  (uint64_t)limit.rlim_cur / MiB);
+    error_append_hint(errp, "Raise the limit: ulimit -l, LimitMEMLOCK= in a "
+                      "systemd unit, <hard_limit> in a libvirt\ndomain; "
+                      "prlimit --memlock --pid %d for this QEMU.\n"
+                      "What other processes of this user have locked counts "
+                      "as well, unless the iommufd\nobject has "
+                      "memlock-accounting=process.\n", getpid());
+}
+
+static void explain_einval(VFIOIOMMUFDContainer *container, Error **errp)
+{
+    g_autofree Range *ranges = NULL;
+    uint64_t alignment;
+    uint32_t i, num_ranges;
+
+    error_prepend(errp, "the host's IOMMU reserves a part of it or does not "
+                  "reach it: ");
+
+    /* A guest's IOMMU can ask for anything, as often as it likes. */
+    if (container->base.initialized ||
+        !iommufd_backend_iova_ranges(container->be, container->ioas_id,
+                                     &ranges, &num_ranges, &alignment, NULL)) {
+        return;
+    }
+
+    error_append_hint(errp, "It can map:\n");
+    for (i = 0; i < num_ranges; i++) {
+        error_append_hint(errp, "  0x%"PRIx64" to 0x%"PRIx64"\n",
+                          range_lob(&ranges[i]), range_upb(&ranges[i]));
+    }
+}
+
+void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
+                            void *vaddr, int ret, Error **errp)
+{
+    ERRP_GUARD();
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+
+    error_setg(errp, "%s", strerror(-ret));
+    switch (-ret) {
+    case ENOMEM:
+        explain_enomem(base, iova, size, errp);
+        break;
+    case EINVAL:
+        explain_einval(container, errp);
+        break;
+    }
+    error_prepend(errp, "iommufd object '%s': cannot map memory for DMA at "
+                  "IOVA 0x%"HWADDR_PRIx" to 0x%"HWADDR_PRIx": ",
+                  iommufd_backend_id(container->be),
+                  range_lob(&container->failed), range_upb(&container->failed));
+}
+
+/* What becomes of it */
+
+/*
+ * Memory that appeared in the address space.  Nobody can be refused it, and a
+ * device that reaches there now gets an error from the IOMMU, so the guest
+ * must not run on unawares.
+ */
+void vfio_iommufd_map_failed(VFIOContainer *base, MemoryRegionSection *section,
+                             Error *err)
+{
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+    hwaddr start = section->offset_within_address_space;
+    hwaddr iova = REAL_HOST_PAGE_ALIGN(start);
+    hwaddr end = (start + int128_getlo(section->size)) &
+                 qemu_real_host_page_mask();
+
+    if (vfio_missing_is_retried(&container->missing)) {
+        vfio_missing_still(&container->missing, err);
+        return;
+    }
+
+    qapi_event_send_iommufd_map_error(iommufd_backend_id(container->be), iova,
+                                      end - iova, error_get_pretty(err));
+    error_append_hint(&err, "The VM does not run until it is mapped or gone; "
+                      "cont tries again.\n");
+    error_report_err(err);
+    vfio_missing_add(&container->missing, section);
+}
