@@ -84,3 +84,15 @@ bool run_gates_open_or_stop(void)
     }
     return false;
 }
+
+bool run_gates_keep_back(DeviceState *dev)
+{
+    RunGate *gate;
+
+    QLIST_FOREACH(gate, &closed_gates, next) {
+        if (gate->keeps_back(gate, dev)) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -2,6 +2,10 @@
 /* Memory that devices should reach and do not: see missing.h */
 #include "qemu/osdep.h"
 
+#include "hw/boards.h"
+#include "hw/mem/memory-device.h"
+#include "hw/mem/nvdimm.h"
+#include "hw/mem/pc-dimm.h"
 #include "missing.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
@@ -14,6 +18,7 @@
  */
 struct VFIOMissingSection {
     MemoryRegionSection section;    /* has a reference to its region */
+    DeviceState *dimm;  /* was just being plugged with it, or NULL */
     QLIST_ENTRY(VFIOMissingSection) next;
 };
 
@@ -21,9 +26,11 @@ static QLIST_HEAD(, VFIOMissing) all_missing =
     QLIST_HEAD_INITIALIZER(all_missing);
 
 static bool gate_open(RunGate *gate, Error **errp);
+static bool gate_keeps_back(RunGate *gate, DeviceState *dev);
 
 static RunGate gate = {
     .open = gate_open,
+    .keeps_back = gate_keeps_back,
 };
 
 static void vfio_missing_free(VFIOMissingSection *entry)
@@ -33,12 +40,46 @@ static void vfio_missing_free(VFIOMissingSection *entry)
     g_free(entry);
 }
 
+typedef struct FindDIMM {
+    MemoryRegion *mr;
+    DeviceState *dimm;
+} FindDIMM;
+
+/*
+ * The guest learns of a DIMM after it is realized.  QEMU takes back no nvdimm,
+ * not from a guest either.
+ */
+static int find_dimm(Object *obj, void *opaque)
+{
+    FindDIMM *find = opaque;
+
+    if (object_dynamic_cast(obj, TYPE_PC_DIMM) &&
+        !object_dynamic_cast(obj, TYPE_NVDIMM) && !DEVICE(obj)->realized) {
+        MemoryDeviceState *md = MEMORY_DEVICE(obj);
+
+        if (MEMORY_DEVICE_GET_CLASS(md)->get_memory_region(md, NULL) ==
+            find->mr) {
+            find->dimm = DEVICE(obj);
+        }
+    }
+    return !!find->dimm;
+}
+
+static DeviceState *dimm_being_plugged(MemoryRegion *mr)
+{
+    FindDIMM find = { .mr = mr };
+
+    object_child_foreach_recursive(qdev_get_machine(), find_dimm, &find);
+    return find.dimm;
+}
+
 void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section)
 {
     VFIOMissingSection *entry = g_new(VFIOMissingSection, 1);
 
     entry->section = *section;
     entry->section.fv = NULL;
+    entry->dimm = dimm_being_plugged(section->mr);
     memory_region_ref(section->mr);
     QLIST_INSERT_HEAD(&missing->sections, entry, next);
     run_gate_close(&gate);
@@ -112,6 +153,21 @@ static bool gate_open(RunGate *unused, Error **errp)
     }
     info_report("vfio: devices reach all of the guest's memory again");
     return true;
+}
+
+static bool gate_keeps_back(RunGate *unused, DeviceState *dev)
+{
+    VFIOMissing *missing;
+    VFIOMissingSection *entry;
+
+    QLIST_FOREACH(missing, &all_missing, next) {
+        QLIST_FOREACH(entry, &missing->sections, next) {
+            if (entry->dimm == dev) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 void vfio_missing_init(VFIOMissing *missing, MemoryListener *listener)

@@ -12,6 +12,7 @@
 #ifndef SYSEMU_RUN_GATE_H
 #define SYSEMU_RUN_GATE_H
 
+#include "hw/qdev-core.h"
 #include "qemu/queue.h"
 
 typedef struct RunGate RunGate;
@@ -22,6 +23,12 @@ struct RunGate {
      * goes on as little as before, and it can be tried again.
      */
     bool (*open)(RunGate *gate, Error **errp);
+
+    /*
+     * The guest does not know of @dev yet, since the gate is closed for what
+     * @dev brought and has been since it came.
+     */
+    bool (*keeps_back)(RunGate *gate, DeviceState *dev);
 
     bool closed;
     QLIST_ENTRY(RunGate) next;
@@ -55,5 +62,8 @@ bool run_gates_open(Error **errp);
  * On failure the run state is "io-error", whatever it was.
  */
 bool run_gates_open_or_stop(void);
+
+/* Some gate is closed for what @dev brought, and the guest has not seen it. */
+bool run_gates_keep_back(DeviceState *dev);
 
 #endif /* SYSEMU_RUN_GATE_H */

@@ -28,6 +28,7 @@
 #define DIMM_SLOT 0
 #define DIMM_ADDR (4 * GiB)
 #define DIMM_SIZE (128 * MiB)
+#define SMALL_DIMM_SIZE (16 * MiB)
 
 /* Where the firmware would put the PIIX4's power management registers */
 #define PM_BASE 0x600
@@ -101,6 +102,14 @@ static bool migration_is_over(VFIOMachine *m)
 
     qobject_unref(reply);
     return over;
+}
+
+static char *new_file(void)
+{
+    char *path;
+
+    close(g_file_open_tmp("vfio-memlock-XXXXXX", &path, NULL));
+    return path;
 }
 
 static void plug_dimm(VFIOMachine *m)
@@ -337,13 +346,111 @@ static void test_gdb(void)
     close(gdb);
 }
 
-/* Memory that is gone need not be mapped. */
+/* Taking the memory back */
+
+/*
+ * What the guest was told of it has to be asked for; it cannot answer now, and
+ * QEMU keeps it.
+ */
+static void test_only_missing_dimm_is_taken_back(void)
+{
+    VFIOMachine *m = start_limited("");
+
+    g_assert_null(vfio_memory_plug(m, "pc-dimm", 1, "memory-backend-ram",
+                                   SMALL_DIMM_SIZE));
+    vfio_machine_check_run_state(m, "running");
+    plug_dimm(m);
+    qtest_qmp_eventwait(m->qts, "STOP");
+
+    g_assert_null(vfio_memory_ask_back(m, 1));
+    g_assert_nonnull(vfio_memory_drop(m, 1));
+    g_assert_null(vfio_memory_ask_back(m, DIMM_SLOT));
+    qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
+    g_assert_null(vfio_memory_drop(m, DIMM_SLOT));
+    g_assert_nonnull(vfio_memory_drop(m, 1));
+    vfio_machine_cont(m);
+    check_dma(m);
+    vfio_machine_stop(m);
+}
+
+/* How often the guest told its console, @path, that it is alive */
+static int alive_lines(const char *path, uint64_t *memory_kib)
+{
+    g_autofree char *text = NULL;
+    const char *line;
+    int count = 0;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    for (line = text; (line = strstr(line, "guest: alive 1048576 ")); count++) {
+        line += strlen("guest: alive 1048576 ");
+        *memory_kib = strchr(line, '\n') ? g_ascii_strtoull(line, NULL, 10)
+                                         : *memory_kib;
+    }
+    return count;
+}
+
+/* It is; returns how much memory it has, in KiB. */
+static uint64_t wait_alive(const char *path)
+{
+    uint64_t memory_kib = 0;
+    int before = alive_lines(path, &memory_kib);
+
+    /* the one that was being written, and one that begins after this */
+    g_assert_true(vfio_rig_wait_for(
+        120, alive_lines(path, &memory_kib) >= before + 2));
+    return memory_kib;
+}
+
+/* A real guest, and nobody helps it to let the memory go. */
+static void test_guest_goes_on_without_dimm(void)
+{
+    char *console = new_file();
+    uint64_t memory_kib, ignored;
+    int lines;
+    VFIOMachine *m;
+
+    limit_memlock(0, VFIO_MACHINE_MEMORY + DIMM_SIZE / 2);
+    m = vfio_machine_start("-accel kvm -cpu host,xsave=off "
+                           "-m slots=2,maxmem=1G -device %s,id=nvme0 "
+                           "-kernel /rig/bzImage -initrd /rig/guest.cpio "
+                           "-append 'console=ttyS0 quiet panic=-1 "
+                           "memhp_default_state=online task=alive' "
+                           "-serial file:%s", vfio_rig_device("NVME0"),
+                           console);
+    limit_memlock(0, RLIM_INFINITY);
+    memory_kib = wait_alive(console);
+
+    plug_dimm(m);
+    wait_dimm_error(m);
+    lines = alive_lines(console, &ignored);
+    g_usleep(2 * G_USEC_PER_SEC);
+    g_assert_cmpint(alive_lines(console, &ignored), ==, lines);
+
+    g_assert_null(vfio_memory_ask_back(m, DIMM_SLOT));
+    qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
+    g_assert_null(vfio_memory_drop(m, DIMM_SLOT));
+    vfio_machine_cont(m);
+    g_assert_cmpuint(wait_alive(console), ==, memory_kib);
+
+    raise_limit(m);
+    plug_dimm(m);
+    g_assert_true(vfio_rig_wait_for(
+        120, wait_alive(console) >= memory_kib + DIMM_SIZE / KiB / 2));
+    vfio_machine_stop(m);
+    g_unlink(console);
+    g_free(console);
+}
+
+/*
+ * Memory that is gone need not be mapped.  The guest, which is stopped, has no
+ * part in it.
+ */
 static void test_cont_works_without_dimm(void)
 {
     VFIOMachine *m = start_and_stop_by_dimm();
 
     g_assert_null(vfio_memory_ask_back(m, DIMM_SLOT));
-    vfio_memory_eject(m, DIMM_SLOT);
+    qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
     g_assert_null(vfio_memory_drop(m, DIMM_SLOT));
     vfio_machine_cont(m);
     check_dma(m);
@@ -609,6 +716,10 @@ int main(int argc, char **argv)
     vfio_rig_add("runs/end-of-migration", VFIO_RIG_IOMMUFD_ONLY,
                  test_end_of_migration);
     vfio_rig_add("runs/gdb", VFIO_RIG_IOMMUFD_ONLY, test_gdb);
+    vfio_rig_add("only-missing-dimm-is-taken-back", VFIO_RIG_IOMMUFD_ONLY,
+                 test_only_missing_dimm_is_taken_back);
+    vfio_rig_add("guest-goes-on-without-dimm", VFIO_RIG_IOMMUFD_ONLY,
+                 test_guest_goes_on_without_dimm);
     vfio_rig_add("cont-works-without-dimm", VFIO_RIG_IOMMUFD_ONLY,
                  test_cont_works_without_dimm);
     vfio_rig_add("cont-works-without-devices", VFIO_RIG_IOMMUFD_ONLY,
