@@ -110,6 +110,36 @@ void vfio_container_map_failed(VFIOContainer *container,
     hw_error("vfio: DMA mapping failed, unable to continue");
 }
 
+void vfio_container_guest_map_failed(VFIOContainer *container, hwaddr iova,
+                                     ram_addr_t size, void *vaddr, int ret)
+{
+    Error *err = NULL;
+
+    if (container->ops->map_refused) {
+        container->ops->map_refused(container, iova, size, vaddr, ret);
+        return;
+    }
+    container->ops->map_error(container, iova, size, vaddr, ret, &err);
+    error_report_err(err);
+}
+
+int vfio_container_populate_failed(VFIOContainer *container, hwaddr iova,
+                                   ram_addr_t size, void *vaddr, int ret,
+                                   Error **errp)
+{
+    if (!container->ops->map_refused) {
+        return ret;
+    }
+    if (!errp) {
+        container->ops->map_refused(container, iova, size, vaddr, ret);
+        return ret;
+    }
+    if (!*errp) {
+        container->ops->map_error(container, iova, size, vaddr, ret, errp);
+    }
+    return 0;
+}
+
 bool vfio_container_add_window(VFIOContainer *container,
                                MemoryRegionSection *section, Error **errp)
 {

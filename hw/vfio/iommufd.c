@@ -440,4 +440,5 @@ const VFIOContainerOps vfio_iommufd_ops = {
     .dma_unmap = vfio_iommufd_dma_unmap,
     .map_error = vfio_iommufd_map_error,
     .map_failed = vfio_iommufd_map_failed,
+    .map_refused = vfio_iommufd_map_refused,
 };

@@ -23,6 +23,10 @@ typedef struct VFIOIOMMUFDContainer {
     bool no_bars_said;
     Range failed;   /* what could not be mapped when a map failed last */
     VFIOMissing missing;
+
+    /* Of what the guest asked for and did not get */
+    int64_t refused_said;       /* ns of the real-time clock, 0: never */
+    uint64_t refused_unsaid;    /* since then */
 } VFIOIOMMUFDContainer;
 
 static inline VFIOIOMMUFDContainer *vfio_iommufd_container(VFIOContainer *base)
@@ -35,5 +39,7 @@ void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
                             void *vaddr, int ret, Error **errp);
 void vfio_iommufd_map_failed(VFIOContainer *base, MemoryRegionSection *section,
                              Error *err);
+void vfio_iommufd_map_refused(VFIOContainer *base, hwaddr iova,
+                              ram_addr_t size, void *vaddr, int ret);
 
 #endif /* HW_VFIO_IOMMUFD_H */

@@ -18,6 +18,7 @@
 #include "qapi/qapi-events-qom.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
+#include "qemu/timer.h"
 #include "qemu/units.h"
 
 /* Why */
@@ -143,4 +144,34 @@ void vfio_iommufd_map_failed(VFIOContainer *base, MemoryRegionSection *section,
                       "that was just plugged.\n");
     error_report_err(err);
     vfio_missing_add(&container->missing, section);
+}
+
+/*
+ * Memory that the guest asked for: more of a virtio-mem device, or a map of
+ * its IOMMU.  It is refused, or its devices get errors.  A guest can ask as
+ * often as it likes.
+ */
+void vfio_iommufd_map_refused(VFIOContainer *base, hwaddr iova,
+                              ram_addr_t size, void *vaddr, int ret)
+{
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    g_autofree char *more = NULL;
+    Error *err = NULL;
+
+    if (container->refused_said &&
+        now - container->refused_said < NANOSECONDS_PER_SECOND) {
+        container->refused_unsaid++;
+        return;
+    }
+
+    vfio_iommufd_map_error(base, iova, size, vaddr, ret, &err);
+    if (container->refused_unsaid) {
+        more = g_strdup_printf(" (and %"PRIu64" others since the last such "
+                               "line)", container->refused_unsaid);
+    }
+    error_report("%s%s", error_get_pretty(err), more ?: "");
+    error_free(err);
+    container->refused_said = now;
+    container->refused_unsaid = 0;
 }

@@ -18,6 +18,7 @@
 #include "qapi/error.h"
 #include "qapi/qmp/qdict.h"
 #include "qemu/sockets.h"
+#include "standard-headers/linux/virtio_mem.h"
 #include "vfio-edu.h"
 #include "vfio-memory.h"
 #include "vfio-nvme.h"
@@ -473,6 +474,115 @@ static void test_cont_works_without_devices(void)
     vfio_machine_stop(m);
 }
 
+/* virtio-mem */
+
+#define VMEM_SLOT 6
+#define VMEM_ID "vmem0"
+
+/* What QEMU wrote to the file @path, which is removed; to be freed */
+static char *take_errors(char *path)
+{
+    char *text;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_test_message("QEMU said: %s", text);
+    g_unlink(path);
+    g_free(path);
+    return text;
+}
+
+/* With a virtio-mem device that offers as much as there is without it */
+static VFIOMachine *start_with_vmem(const char *options, const char *errors,
+                                    VFIOVirtioMem **vmem)
+{
+    VFIOMachine *m;
+
+    limit_memlock(0, VFIO_MACHINE_MEMORY + DIMM_SIZE / 2);
+    m = vfio_machine_start("-m maxmem=1G %s "
+                           "-object memory-backend-ram,id=mem0,size=%"PRIu64" "
+                           "-device virtio-mem-pci,id=" VMEM_ID ",addr=%d,"
+                           "memdev=mem0,block-size=64M 2>%s", options,
+                           VFIO_MACHINE_MEMORY, VMEM_SLOT, errors);
+    limit_memlock(0, RLIM_INFINITY);
+
+    *vmem = vfio_virtio_mem_new(m, VMEM_SLOT);
+    vfio_virtio_mem_offer(*vmem, VMEM_ID, VFIO_MACHINE_MEMORY);
+    return m;
+}
+
+/* What virtio-mem has plugged already is memory as any other. */
+static void test_attach_reaches_virtio_mem(void)
+{
+    g_autofree char *device =
+        g_strdup_printf("%s,addr=%d,id=nvme0", vfio_rig_device("NVME0"),
+                        NVME_SLOT);
+    g_autofree char *error = NULL, *text = NULL, *before = NULL, *after = NULL;
+    char *errors = new_file();
+    VFIOVirtioMem *vmem;
+    VFIOMachine *m = start_with_vmem("", errors, &vmem);
+    VFIONVMe *nvme;
+
+    g_assert_cmpint(vfio_virtio_mem_plug(vmem, 0, vmem->num_blocks), ==,
+                    VIRTIO_MEM_RESP_ACK);
+    before = vfio_machine_state(m);
+    error = vfio_machine_device_add(m, device);
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, "512 MiB have to be locked"));
+    g_assert_nonnull(strstr(error, "RLIMIT_MEMLOCK is 320 MiB"));
+    after = vfio_machine_state(m);
+    g_assert_cmpstr(before, ==, after);
+
+    limit_memlock(m->pid, 2 * ENOUGH_FOR_ONE);
+    g_assert_null(vfio_machine_device_add(m, device));
+    nvme = vfio_nvme_new(m, NVME_SLOT);
+    nvme->memory = vmem->addr + VFIO_MACHINE_MEMORY - 64 * KiB;
+    vfio_nvme_check_identify(nvme, "rig-nvme0");
+    vfio_nvme_free(nvme);
+    vfio_virtio_mem_free(vmem);
+    vfio_machine_stop(m);
+
+    text = take_errors(errors);
+    g_assert_cmpstr(text, ==, "");
+}
+
+static int count_lines(const char *text)
+{
+    int count = 0;
+
+    for (; *text; text++) {
+        count += *text == '\n';
+    }
+    return count;
+}
+
+static void test_virtio_mem_grows_or_says_why_not(void)
+{
+    g_autofree char *device = g_strdup_printf("-device %s,addr=%d",
+                                              vfio_rig_device("EDU0"), SLOT);
+    g_autofree char *text = NULL;
+    char *errors = new_file();
+    VFIOVirtioMem *vmem;
+    VFIOMachine *m = start_with_vmem(device, errors, &vmem);
+    int64_t start = g_get_monotonic_time();
+    int seconds;
+
+    for (int i = 0; i < 10; i++) {
+        g_assert_cmpint(vfio_virtio_mem_plug(vmem, 0, 2), ==,
+                        VIRTIO_MEM_RESP_BUSY);
+    }
+    seconds = (g_get_monotonic_time() - start) / G_USEC_PER_SEC;
+    vfio_machine_check_run_state(m, "running");
+    limit_memlock(m->pid, 2 * ENOUGH_FOR_ONE);
+    g_assert_cmpint(vfio_virtio_mem_plug(vmem, 0, 2), ==, VIRTIO_MEM_RESP_ACK);
+    check_dma(m);
+    vfio_virtio_mem_free(vmem);
+    vfio_machine_stop(m);
+
+    text = take_errors(errors);
+    g_assert_nonnull(strstr(text, "RLIMIT_MEMLOCK is 320 MiB"));
+    g_assert_cmpint(count_lines(text), <=, 1 + seconds);
+}
+
 static void test_memory_that_can_be_locked_is_plugged(void)
 {
     VFIOMachine *m;
@@ -704,6 +814,10 @@ int main(int argc, char **argv)
 
     vfio_rig_add("start-says-how-much", VFIO_RIG_IOMMUFD_ONLY,
                  test_start_says_how_much);
+    vfio_rig_add("attach-reaches-virtio-mem", VFIO_RIG_IOMMUFD_ONLY,
+                 test_attach_reaches_virtio_mem);
+    vfio_rig_add("virtio-mem-grows-or-says-why-not", VFIO_RIG_IOMMUFD_ONLY,
+                 test_virtio_mem_grows_or_says_why_not);
     vfio_rig_add("plug-works-with-limit-raised", VFIO_RIG_IOMMUFD_ONLY,
                  test_plug_works_with_limit_raised);
     vfio_rig_add("cont-maps-with-limit-raised", VFIO_RIG_IOMMUFD_ONLY,

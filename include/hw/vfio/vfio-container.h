@@ -95,11 +95,20 @@ struct VFIOContainerOps {
                       void *vaddr, int ret, Error **errp);
 
     /*
-     * @section appeared while the VM runs, and could not be mapped.  If this is
-     * NULL, QEMU ends.  Frees @err.
+     * @section appeared after the listener had seen all memory, and could not
+     * be mapped.  If this is NULL, QEMU ends.  Frees @err.
      */
     void (*map_failed)(VFIOContainer *container, MemoryRegionSection *section,
                        Error *err);
+
+    /*
+     * The guest asked for more of a virtio-mem device, or for a map in its
+     * IOMMU, and dma_map() failed with @ret.  Only reports it: the guest's
+     * request fails.  If this is NULL, a map in the guest's IOMMU is reported
+     * with map_error(), and virtio-mem is not.
+     */
+    void (*map_refused)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
+                        void *vaddr, int ret);
 
     /*
      * Start or stop recording which pages devices write to.  NULL if the
@@ -186,8 +195,24 @@ void vfio_container_map_failed(VFIOContainer *container,
                                MemoryRegionSection *section, Error *err);
 bool vfio_container_add_window(VFIOContainer *container,
                                MemoryRegionSection *section, Error **errp);
+void vfio_container_guest_map_failed(VFIOContainer *container, hwaddr iova,
+                                     ram_addr_t size, void *vaddr, int ret);
 void vfio_container_del_window(VFIOContainer *container,
                                MemoryRegionSection *section);
+
+/**
+ * vfio_container_populate_failed: a part of a RamDiscardManager's memory
+ * could not be mapped
+ *
+ * @errp: NULL when the guest asks for it.  Else what is populated already is
+ *        gone through for a listener that is just being registered, and who
+ *        registers it gets the error.
+ *
+ * Returns what the RamDiscardListener shall return.
+ */
+int vfio_container_populate_failed(VFIOContainer *container, hwaddr iova,
+                                   ram_addr_t size, void *vaddr, int ret,
+                                   Error **errp);
 
 /*
  * Address spaces that have containers.  vfio_put_address_space() frees
