@@ -13,6 +13,7 @@
 
 #include "hw/boards.h"
 #include "hw/mem/memory-device.h"
+#include "hw/qdev-core.h"
 #include "iommufd.h"
 #include "qapi/error.h"
 #include "qapi/qapi-events-qom.h"
@@ -121,7 +122,7 @@ void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
 /*
  * Memory that appeared in the address space.  Nobody can be refused it, and a
  * device that reaches there now gets an error from the IOMMU, so the guest
- * must not run on unawares.
+ * must not run on unawares.  A start that would have to stop the guest fails.
  */
 void vfio_iommufd_map_failed(VFIOContainer *base, MemoryRegionSection *section,
                              Error *err)
@@ -135,6 +136,11 @@ void vfio_iommufd_map_failed(VFIOContainer *base, MemoryRegionSection *section,
     if (vfio_missing_is_retried(&container->missing)) {
         vfio_missing_still(&container->missing, err);
         return;
+    }
+
+    if (!phase_check(PHASE_MACHINE_READY)) {
+        error_report_err(err);
+        exit(EXIT_FAILURE);
     }
 
     qapi_event_send_iommufd_map_error(iommufd_backend_id(container->be), iova,

@@ -73,6 +73,39 @@ static void test_start_says_how_much(void)
     g_assert_nonnull(strstr(err, "ulimit -l"));
 }
 
+/* What a QEMU says that refuses to start with @options; to be freed */
+static char *refusal(const char *options, uint64_t limit)
+{
+    g_autofree char *all = g_strdup_printf("-nodefaults %s -object iommufd,id="
+                                           VFIO_RIG_IOMMUFD, options);
+    char *err;
+    int status;
+
+    limit_memlock(0, limit);
+    status = vfio_rig_run_qemu(all, NULL, &err);
+    limit_memlock(0, RLIM_INFINITY);
+    vfio_rig_check_refusal(status, err);
+    return err;
+}
+
+/* Memory that comes after the device is no other than what comes before it. */
+static void test_start_fails_in_any_order(void)
+{
+    const char *dimm = "-device pc-dimm,memdev=mem0";
+    g_autofree char *device = g_strdup_printf("-device %s",
+                                              vfio_rig_device("EDU0"));
+
+    for (int i = 0; i < 2; i++) {
+        g_autofree char *options =
+            g_strdup_printf("-machine pc -m 256,slots=1,maxmem=1G "
+                            "-object memory-backend-ram,id=mem0,size=128M "
+                            "%s %s", i ? dimm : device, i ? device : dimm);
+        g_autofree char *err = refusal(options, 320 * MiB);
+
+        g_assert_nonnull(strstr(err, "384 MiB have to be locked"));
+    }
+}
+
 static void test_plug_works_with_limit_raised(void)
 {
     g_autofree char *device =
@@ -814,6 +847,8 @@ int main(int argc, char **argv)
 
     vfio_rig_add("start-says-how-much", VFIO_RIG_IOMMUFD_ONLY,
                  test_start_says_how_much);
+    vfio_rig_add("start-fails-in-any-order", VFIO_RIG_IOMMUFD_ONLY,
+                 test_start_fails_in_any_order);
     vfio_rig_add("attach-reaches-virtio-mem", VFIO_RIG_IOMMUFD_ONLY,
                  test_attach_reaches_virtio_mem);
     vfio_rig_add("virtio-mem-grows-or-says-why-not", VFIO_RIG_IOMMUFD_ONLY,
