@@ -11,8 +11,7 @@
 #include <sys/syscall.h>
 #include <linux/capability.h>
 
-#include "hw/boards.h"
-#include "hw/mem/memory-device.h"
+#include "exec/address-spaces.h"
 #include "hw/qdev-core.h"
 #include "iommufd.h"
 #include "qapi/error.h"
@@ -22,49 +21,149 @@
 #include "qemu/timer.h"
 #include "qemu/units.h"
 
-/* Why */
+/* How much has to be locked */
 
-/* The kernel does not count what a process with CAP_IPC_LOCK locks. */
+static int add_populated(MemoryRegionSection *section, void *opaque)
+{
+    uint64_t *bytes = opaque;
+
+    *bytes += int128_get64(section->size);
+    return 0;
+}
+
+static bool add_locked(Int128 start, Int128 len, const MemoryRegion *const_mr,
+                       hwaddr offset, void *opaque)
+{
+    MemoryRegion *mr = (MemoryRegion *)const_mr;
+    uint64_t *bytes = opaque;
+
+    if (!memory_region_is_ram(mr) || memory_region_is_ram_device(mr) ||
+        memory_region_is_protected(mr)) {
+        return false;
+    }
+
+    if (memory_region_has_ram_discard_manager(mr)) {
+        MemoryRegionSection section = {
+            .mr = mr,
+            .offset_within_region = offset,
+            .offset_within_address_space = int128_get64(start),
+            .size = len,
+        };
+
+        ram_discard_manager_replay_populated(
+            memory_region_get_ram_discard_manager(mr), &section,
+            add_populated, bytes);
+    } else {
+        *bytes += int128_get64(len);
+    }
+    return false;
+}
+
+/* What is being plugged is not in the guest's memory yet. */
+static bool is_new(hwaddr iova)
+{
+    MemoryRegionSection section =
+        memory_region_find(address_space_memory.root, iova, 1);
+    RamDiscardManager *rdm;
+    bool new = !section.mr;
+
+    if (section.mr && memory_region_has_ram_discard_manager(section.mr)) {
+        rdm = memory_region_get_ram_discard_manager(section.mr);
+        section.size = int128_make64(
+            ram_discard_manager_get_min_granularity(rdm, section.mr));
+        new = !ram_discard_manager_is_populated(rdm, &section);
+    }
+    memory_region_unref(section.mr);
+    return new;
+}
+
+/* Bytes for one address space, to which @size at @iova is added */
+static uint64_t bytes_to_lock(hwaddr iova, uint64_t size)
+{
+    uint64_t bytes = is_new(iova) ? size : 0;
+
+    RCU_READ_LOCK_GUARD();
+    flatview_for_each_range(address_space_to_flatview(&address_space_memory),
+                            add_locked, &bytes);
+    return bytes;
+}
+
+/* Each of them locks what it has mapped, without regard to the others. */
+static unsigned locking_spaces(VFIOContainer *failing)
+{
+    g_autoptr(GHashTable) spaces = g_hash_table_new(NULL, NULL);
+    VFIODevice *vbasedev;
+
+    g_hash_table_add(spaces, failing);
+    QLIST_FOREACH(vbasedev, &vfio_device_list, global_next) {
+        if (vbasedev->container->ops == &vfio_iommufd_ops && vbasedev->pins) {
+            g_hash_table_add(spaces, vbasedev->container);
+        }
+    }
+    return g_hash_table_size(spaces);
+}
+
+/* MiB that this process has pinned, as far as the kernel shows it */
+static uint64_t pinned_mib(void)
+{
+    g_autofree char *text = NULL;
+    const char *line;
+
+    if (!g_file_get_contents("/proc/self/status", &text, NULL, NULL)) {
+        return 0;
+    }
+    line = strstr(text, "VmPin:");
+    return !line ? 0 :
+           g_ascii_strtoull(line + strlen("VmPin:"), NULL, 10) * KiB / MiB;
+}
+
+/*
+ * What the kernel does not count is what a process with CAP_IPC_LOCK locks;
+ * the capability of a user namespace of its own does not matter to it.
+ */
 static bool memlock_is_counted(void)
 {
     struct __user_cap_header_struct header = {
         .version = _LINUX_CAPABILITY_VERSION_3,
     };
     struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+    g_autofree char *uids = NULL;
+    unsigned long first, host, count;
 
-    return syscall(SYS_capget, &header, data) ||
-           !(data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective &
-             CAP_TO_MASK(CAP_IPC_LOCK));
+    if (syscall(SYS_capget, &header, data) ||
+        !(data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective &
+          CAP_TO_MASK(CAP_IPC_LOCK))) {
+        return true;
+    }
+
+    return g_file_get_contents("/proc/self/uid_map", &uids, NULL, NULL) &&
+           sscanf(uids, "%lu %lu %lu", &first, &host, &count) == 3 &&
+           (first != 0 || host != 0 || count != UINT32_MAX);
 }
 
-/* A device that is being plugged does not count as plugged yet. */
-static bool is_new(VFIOContainer *base, hwaddr iova)
-{
-    MemoryRegionSection section =
-        memory_region_find(base->space->as->root, iova, 1);
+/* Why */
 
-    memory_region_unref(section.mr);
-    return !section.mr;
-}
-
-static void explain_enomem(VFIOContainer *base, hwaddr iova,
-                                        ram_addr_t size, Error **errp)
+static void explain_enomem(VFIOContainer *base, hwaddr iova, ram_addr_t size,
+                           Error **errp)
 {
-    uint64_t ram = current_machine->ram_size + get_plugged_memory_size() +
-                   (is_new(base, iova) ? size : 0);
+    unsigned spaces = locking_spaces(base);
+    uint64_t bytes = bytes_to_lock(iova, size) * spaces;
+    g_autofree char *each = spaces == 1 ? g_strdup("") : g_strdup_printf(
+        ", all memory for each of %u address spaces", spaces);
     struct rlimit limit;
 
     if (!memlock_is_counted() || getrlimit(RLIMIT_MEMLOCK, &limit) ||
         limit.rlim_cur == RLIM_INFINITY) {
-        error_append_hint(errp, "The host is out of memory, or the control "
-                          "group's memory limit is reached.\n");
+        error_prepend(errp, "the host is out of memory, or the control "
+                      "group's memory limit is reached: ");
         return;
     }
 
-    error_prepend(errp, "the guest's %"PRIu64" MiB have to be locked, and "
-                  "RLIMIT_MEMLOCK is %"PRIu64" MiB: ",
-                  (uint64_t)DIV_ROUND_UP(ram, MiB),
-                  (uint64_t)limit.rlim_cur / MiB);
+    error_prepend(errp, "%"PRIu64" MiB have to be locked%s (%"PRIu64" MiB "
+                  "are), and RLIMIT_MEMLOCK is %"PRIu64" MiB (prlimit "
+                  "--memlock --pid %d raises it): ",
+                  (uint64_t)DIV_ROUND_UP(bytes, MiB), each, pinned_mib(),
+                  (uint64_t)limit.rlim_cur / MiB, getpid());
     error_append_hint(errp, "Raise the limit: ulimit -l, LimitMEMLOCK= in a "
                       "systemd unit, <hard_limit> in a libvirt\ndomain; "
                       "prlimit --memlock --pid %d for this QEMU.\n"

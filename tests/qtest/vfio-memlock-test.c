@@ -68,7 +68,7 @@ static void test_start_says_how_much(void)
 
     vfio_rig_check_refusal(status, err);
     g_assert_nonnull(strstr(err, vfio_rig_address("EDU0")));
-    g_assert_nonnull(strstr(err, "256 MiB have to be locked"));
+    g_assert_nonnull(strstr(err, "257 MiB have to be locked"));
     g_assert_nonnull(strstr(err, "RLIMIT_MEMLOCK is 64 MiB"));
     g_assert_nonnull(strstr(err, "ulimit -l"));
 }
@@ -102,8 +102,37 @@ static void test_start_fails_in_any_order(void)
                             "%s %s", i ? dimm : device, i ? device : dimm);
         g_autofree char *err = refusal(options, 320 * MiB);
 
-        g_assert_nonnull(strstr(err, "384 MiB have to be locked"));
+        g_assert_nonnull(strstr(err, "385 MiB have to be locked"));
     }
+}
+
+/* The firmware's memory, too, is the guest's. */
+static void test_figure_counts_all(void)
+{
+    g_autofree char *options = g_strdup_printf("-machine pc -m 128 -device %s",
+                                               vfio_rig_device("EDU0"));
+    g_autofree char *err = refusal(options, 128 * MiB);
+
+    g_assert_nonnull(strstr(err, "129 MiB have to be locked"));
+    g_assert_nonnull(strstr(err, "RLIMIT_MEMLOCK is 128 MiB"));
+}
+
+/* Behind a guest's IOMMU each has an address space, with all of it. */
+static void test_figure_counts_address_spaces(void)
+{
+    g_autofree char *first = g_strdup(vfio_rig_device("EDU0"));
+    g_autofree char *options =
+        g_strdup_printf("-machine q35 -m 256 "
+                        "-device intel-iommu,caching-mode=on "
+                        "-device %s,addr=4 -device %s,addr=5", first,
+                        vfio_rig_device("EDU1"));
+    g_autofree char *err = refusal(options, 300 * MiB);
+
+    g_assert_nonnull(strstr(err, vfio_rig_address("EDU1")));
+    g_assert_nonnull(strstr(err, "513 MiB have to be locked"));
+    g_assert_nonnull(strstr(err, "for each of 2 address spaces"));
+    g_assert_nonnull(strstr(err, "(256 MiB are)"));
+    g_assert_nonnull(strstr(err, "RLIMIT_MEMLOCK is 300 MiB"));
 }
 
 static void test_plug_works_with_limit_raised(void)
@@ -164,7 +193,7 @@ static void check_dma_to_dimm(VFIOMachine *m)
 static void wait_dimm_error(VFIOMachine *m)
 {
     vfio_machine_wait_map_error(m, VFIO_RIG_IOMMUFD, DIMM_ADDR,
-                                "384 MiB have to be locked");
+                                "385 MiB have to be locked");
 }
 
 /* @command, which would let the guest run, says why it does not. */
@@ -174,8 +203,9 @@ static void check_runs_in_vain(VFIOMachine *m, const char *command,
     g_autofree char *error = vfio_machine_qmp_error(m, command, "");
 
     g_assert_nonnull(error);
-    g_assert_nonnull(strstr(error, "384 MiB have to be locked"));
+    g_assert_nonnull(strstr(error, "385 MiB have to be locked"));
     g_assert_nonnull(strstr(error, "RLIMIT_MEMLOCK is 320 MiB"));
+    g_assert_nonnull(strstr(error, "prlimit --memlock --pid"));
     vfio_machine_check_run_state(m, state);
 }
 
@@ -560,7 +590,7 @@ static void test_attach_reaches_virtio_mem(void)
     before = vfio_machine_state(m);
     error = vfio_machine_device_add(m, device);
     g_assert_nonnull(error);
-    g_assert_nonnull(strstr(error, "512 MiB have to be locked"));
+    g_assert_nonnull(strstr(error, "513 MiB have to be locked"));
     g_assert_nonnull(strstr(error, "RLIMIT_MEMLOCK is 320 MiB"));
     after = vfio_machine_state(m);
     g_assert_cmpstr(before, ==, after);
@@ -708,7 +738,7 @@ static void test_ordinary_user(void)
     g_autofree char *err = refusal_to_ordinary("EDU0", iommu, "", 64 * MiB);
     VFIOMachine *m;
 
-    g_assert_nonnull(strstr(err, "256 MiB have to be locked"));
+    g_assert_nonnull(strstr(err, "257 MiB have to be locked"));
     g_assert_nonnull(strstr(err, "RLIMIT_MEMLOCK is 64 MiB"));
     g_assert_nonnull(strstr(err, "ulimit -l"));
 
@@ -849,6 +879,10 @@ int main(int argc, char **argv)
                  test_start_says_how_much);
     vfio_rig_add("start-fails-in-any-order", VFIO_RIG_IOMMUFD_ONLY,
                  test_start_fails_in_any_order);
+    vfio_rig_add("figure/counts-all", VFIO_RIG_IOMMUFD_ONLY,
+                 test_figure_counts_all);
+    vfio_rig_add("figure/counts-address-spaces", VFIO_RIG_IOMMUFD_ONLY,
+                 test_figure_counts_address_spaces);
     vfio_rig_add("attach-reaches-virtio-mem", VFIO_RIG_IOMMUFD_ONLY,
                  test_attach_reaches_virtio_mem);
     vfio_rig_add("virtio-mem-grows-or-says-why-not", VFIO_RIG_IOMMUFD_ONLY,
