@@ -5,7 +5,8 @@
  * An errno alone says little: EPERM from the bind has three reasons, two of
  * which sysfs can tell apart.  What each errno can mean is from the kernel's
  * drivers/vfio/device_cdev.c, drivers/vfio/group.c and
- * drivers/iommu/iommufd/device.c, as of Linux 6.12.
+ * drivers/iommu/iommufd/device.c, as of Linux 6.12; what is said of VF tokens is
+ * from 7.2.
  */
 #include "qemu/osdep.h"
 
@@ -154,12 +155,66 @@ static void explain_bind_ebusy(const char *sysfsdev, Error **errp)
                       "the two ways can be used at a time.\n");
 }
 
-static void explain_bind_eacces(Error **errp)
+static bool has_token(VFIODevice *vbasedev)
 {
-    error_prepend(errp, "the user of its PF has set a VF token, which is not "
-                  "this one: ");
+    return !qemu_uuid_is_null(&vbasedev->vf_token);
+}
+
+static bool sysfs_has(const char *sysfsdev, const char *file)
+{
+    g_autofree char *path = g_strdup_printf("%s/%s", sysfsdev, file);
+
+    return g_file_test(path, G_FILE_TEST_EXISTS);
+}
+
+/*
+ * The kernel takes a token for a PF that has a VFIO driver, and for the VFs of
+ * such a PF; of a device that sysfs does not show, nobody knows.
+ */
+static bool may_take_token(const char *sysfsdev)
+{
+    g_autofree char *pf = g_strdup_printf("%s/physfn", sysfsdev ?: "");
+    g_autofree char *driver = NULL;
+
+    if (!sysfsdev || !sysfs_has(sysfsdev, "physfn")) {
+        return !sysfsdev || sysfs_has(sysfsdev, "sriov_totalvfs");
+    }
+    driver = sysfs_driver(pf);
+    return driver && is_vfio_driver(driver);
+}
+
+static void explain_bind_eacces(VFIODevice *vbasedev, Error **errp)
+{
+    error_prepend(errp, "the user of its PF has set a VF token, which %s: ",
+                  has_token(vbasedev) ? "is not this one" : "is not given");
     error_append_hint(errp, "Give the same vf-token= to the PF and to its "
                       "VFs.\n");
+}
+
+/* Linux 6.17 knows the flag, and reads too little of the call's argument. */
+static void explain_bind_e2big(Error **errp)
+{
+    error_prepend(errp, "the host's kernel cannot read vf-token= with "
+                  "iommufd=, a defect that is mended in Linux 6.19: ");
+    error_append_hint(errp, "Update the host's kernel, or leave it out if the "
+                      "device's PF is not used through VFIO.\n");
+}
+
+static void explain_bind_einval(VFIODevice *vbasedev, Error **errp)
+{
+    if (has_token(vbasedev) && !may_take_token(vbasedev->sysfsdev)) {
+        error_prepend(errp, "vf-token= is given, and the device takes no VF "
+                      "token: ");
+        error_append_hint(errp, "Only a PF and its VFs take one, if the PF is "
+                          "on a VFIO driver. Leave it out.\n");
+        return;
+    }
+
+    error_prepend(errp, "it is bound already, or cannot be bound: ");
+    error_append_hint(errp, "Most likely another process uses the device. If "
+                      "none does: the platform keeps identity\nmappings for it "
+                      "(the kernel's log says so), or its DMA is not "
+                      "cache-coherent.\n");
 }
 
 /* Only a descriptor that was given, and that sysfs does not show */
@@ -170,27 +225,26 @@ static void explain_bind_enotty(Error **errp)
                       "/dev/vfio/devices/vfioN.\n");
 }
 
-void vfio_cdev_explain_bind(const char *sysfsdev, int err, Error **errp)
+void vfio_cdev_explain_bind(VFIODevice *vbasedev, int err, Error **errp)
 {
     switch (err) {
     case EACCES:
-        explain_bind_eacces(errp);
+        explain_bind_eacces(vbasedev, errp);
+        break;
+    case E2BIG:
+        explain_bind_e2big(errp);
         break;
     case ENOTTY:
         explain_bind_enotty(errp);
         break;
     case EPERM:
-        explain_bind_eperm(sysfsdev, errp);
+        explain_bind_eperm(vbasedev->sysfsdev, errp);
         break;
     case EBUSY:
-        explain_bind_ebusy(sysfsdev, errp);
+        explain_bind_ebusy(vbasedev->sysfsdev, errp);
         break;
     case EINVAL:
-        error_prepend(errp, "it is bound already, or cannot be bound: ");
-        error_append_hint(errp, "Most likely another process uses the device. "
-                          "If none does: the platform keeps identity\nmappings "
-                          "for it (the kernel's log says so), or its DMA is "
-                          "not cache-coherent.\n");
+        explain_bind_einval(vbasedev, errp);
         break;
     }
 }

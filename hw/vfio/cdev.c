@@ -153,17 +153,17 @@ void vfio_cdev_close(VFIODevice *vbasedev)
 }
 
 static int vfio_cdev_try_bind(VFIODevice *vbasedev, IOMMUFDBackend *be,
-                              QemuUUID *token)
+                              uint32_t flags, QemuUUID *token)
 {
     struct vfio_device_bind_iommufd bind = {
         .argsz = sizeof(bind),
-        .flags = token ? VFIO_DEVICE_BIND_FLAG_TOKEN : 0,
+        .flags = flags,
         .iommufd = be->fd,
         .token_uuid_ptr = (uintptr_t)token,
     };
     int ret = vfio_cdev_ioctl(vbasedev, VFIO_DEVICE_BIND_IOMMUFD, &bind);
 
-    trace_vfio_cdev_bind(vbasedev->name, vbasedev->fd, be->fd, !!token,
+    trace_vfio_cdev_bind(vbasedev->name, vbasedev->fd, be->fd, flags,
                          bind.out_devid, ret);
     if (!ret) {
         vbasedev->devid = bind.out_devid;
@@ -173,32 +173,48 @@ static int vfio_cdev_try_bind(VFIODevice *vbasedev, IOMMUFDBackend *be,
 }
 
 /*
+ * EINVAL has two meanings: the kernel does not know the flag, or it does and
+ * the device takes no token.  Only a kernel that knows it looks for a token
+ * where there is no memory (Linux 6.17, vfio_df_check_token()).
+ */
+static bool vfio_cdev_knows_tokens(VFIODevice *vbasedev, IOMMUFDBackend *be)
+{
+    return vfio_cdev_try_bind(vbasedev, be, VFIO_DEVICE_BIND_FLAG_TOKEN,
+                              NULL) == -EFAULT;
+}
+
+/*
  * A kernel that does not know tokens here asks for none either.  Then the
  * device is bound as if vf-token= were not given, and the user is told.
  */
 static int vfio_cdev_try_bind_token(VFIODevice *vbasedev, IOMMUFDBackend *be)
 {
-    int ret = vfio_cdev_try_bind(vbasedev, be, &vbasedev->vf_token);
+    int ret = vfio_cdev_try_bind(vbasedev, be, VFIO_DEVICE_BIND_FLAG_TOKEN,
+                                 &vbasedev->vf_token);
 
-    if (ret != -EINVAL || vfio_cdev_try_bind(vbasedev, be, NULL)) {
+    if (ret != -EINVAL || vfio_cdev_knows_tokens(vbasedev, be)) {
         return ret;
     }
 
-    warn_report("vfio %s: the host's kernel takes no VF token with iommufd=, "
-                "newer ones do; vf-token= is without effect", vbasedev->name);
-    return 0;
+    ret = vfio_cdev_try_bind(vbasedev, be, 0, NULL);
+    if (!ret) {
+        warn_report("vfio %s: the host's kernel takes no VF token with "
+                    "iommufd=, newer ones do; vf-token= is without effect",
+                    vbasedev->name);
+    }
+    return ret;
 }
 
 bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp)
 {
     ERRP_GUARD();
     int ret = qemu_uuid_is_null(&vbasedev->vf_token)
-              ? vfio_cdev_try_bind(vbasedev, be, NULL)
+              ? vfio_cdev_try_bind(vbasedev, be, 0, NULL)
               : vfio_cdev_try_bind_token(vbasedev, be);
 
     if (ret) {
         error_setg(errp, "%s", strerror(-ret));
-        vfio_cdev_explain_bind(vbasedev->sysfsdev, -ret, errp);
+        vfio_cdev_explain_bind(vbasedev, -ret, errp);
         error_prepend(errp, "cannot bind the device to iommufd object '%s': ",
                       iommufd_backend_id(be));
     }

@@ -74,7 +74,7 @@ bool vfio_cdev_get_info(VFIODevice *vbasedev, Error **errp);
 /*
  * cdev-hint.c: why the kernel said no, and what the user can do about it
  *
- * @sysfsdev may be NULL for a device that was given by its descriptor.
+ * ->sysfsdev may be NULL for a device that was given by its descriptor.
  */
 
 /* @sysfsdev has no vfio-dev folder; sets *@errp */
@@ -90,7 +90,7 @@ void vfio_cdev_hint_open(const char *path, int err, Error **errp);
  * @err is errno from VFIO_DEVICE_BIND_IOMMUFD; adds the cause to *@errp, which
  * QMP shows, and the remedy to its hint, which a person sees.
  */
-void vfio_cdev_explain_bind(const char *sysfsdev, int err, Error **errp);
+void vfio_cdev_explain_bind(VFIODevice *vbasedev, int err, Error **errp);
 
 /* @err is errno from VFIO_DEVICE_ATTACH_IOMMUFD_PT; appends to *@errp */
 void vfio_cdev_hint_attach(int err, Error **errp);

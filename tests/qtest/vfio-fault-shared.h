@@ -22,6 +22,14 @@ typedef struct VFIOFaultCall {
     uint64_t site;      /* the caller, as an offset in its program or library */
 } VFIOFaultCall;
 
+/* What a bind does with a VF token, as later kernels than the rig's do it */
+typedef enum VFIOFaultTokens {
+    VFIO_FAULT_TOKENS_AS_IT_IS,
+    VFIO_FAULT_TOKENS_UNREADABLE,   /* Linux 6.17: knows them, reads none */
+    VFIO_FAULT_TOKENS_REFUSED,      /* the device takes none */
+    VFIO_FAULT_TOKENS_WANTED,       /* the device takes one: ->token */
+} VFIOFaultTokens;
+
 typedef struct VFIOFaultShared {
     uint32_t watching;  /* calls are counted only while this is set */
     uint32_t fail_at;   /* the call that fails, counted from 1; 0: none */
@@ -29,6 +37,8 @@ typedef struct VFIOFaultShared {
     uint32_t step;      /* the kernel's step that fails instead; 0: none */
     uint32_t reached;   /* whether the call came to that step */
     uint32_t count;
+    uint32_t tokens;    /* VFIOFaultTokens, also while nothing is counted */
+    uint8_t token[16];
     VFIOFaultCall calls[VFIO_FAULT_CALLS];
 } VFIOFaultShared;
 

@@ -135,3 +135,11 @@ const char *vfio_fault_name(const VFIOFaultCall *call)
     }
     g_error("an ioctl without a name: 0x%x", call->request);
 }
+
+void vfio_fault_tokens(VFIOFaultTokens tokens, const uint8_t *token)
+{
+    if (token) {
+        memcpy(shared->token, token, sizeof(shared->token));
+    }
+    qatomic_mb_set(&shared->tokens, tokens);
+}

@@ -43,4 +43,11 @@ const VFIOFaultCall *vfio_fault_call(uint32_t n);
 /* For instance "open /dev/iommu" or "IOMMU_IOAS_MAP" */
 const char *vfio_fault_name(const VFIOFaultCall *call);
 
+/**
+ * vfio_fault_tokens: answer binds as a kernel that knows VF tokens
+ *
+ * @token: what the device wants, 16 bytes; NULL if it does not
+ */
+void vfio_fault_tokens(VFIOFaultTokens tokens, const uint8_t *token);
+
 #endif /* TESTS_VFIO_FAULT_H */

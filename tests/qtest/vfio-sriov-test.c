@@ -5,6 +5,9 @@
  * The physical function is the rig's PF0, an NVMe device.  Here vfio-pci has
  * it, and creates the virtual ones.  These stay offline, since the physical one
  * has not been told otherwise by NVMe commands; their CSTS says so.
+ *
+ * Later kernels than the rig's know VF tokens with iommufd= as well; what
+ * vfio-fault.h preloads answers as they do.
  */
 #include "qemu/osdep.h"
 
@@ -12,6 +15,8 @@
 
 #include "hw/pci/pci_regs.h"
 #include "hw/vfio/vfio-abi.h"
+#include "qemu/uuid.h"
+#include "vfio-fault.h"
 #include "vfio-rig.h"
 
 #define PF_SLOT 4
@@ -181,6 +186,89 @@ static void test_token_without_effect(void)
     unlink(errors);
 }
 
+/* Newer kernels, which tests/rig/fault.c plays */
+
+static void check_refused(VFIOMachine *m, const char *options,
+                          const char *words)
+{
+    g_autofree char *reason = plug_vf_with(m, options);
+
+    g_test_message("%s: %s", options, reason);
+    g_assert_nonnull(reason);
+    g_assert_nonnull(strstr(reason, words));
+}
+
+static VFIOMachine *start_newer(VFIOFaultTokens tokens, const char *token)
+{
+    VFIOMachine *m = start();
+    QemuUUID uuid = {};
+
+    g_assert_true(!token || !qemu_uuid_parse(token, &uuid));
+    vfio_fault_tokens(tokens, uuid.data);
+    return m;
+}
+
+static void stop_newer(VFIOMachine *m)
+{
+    vfio_fault_tokens(VFIO_FAULT_TOKENS_AS_IT_IS, NULL);
+    check_pf(m);
+    stop(m);
+}
+
+static void test_newer_kernel_asks_for_token(void)
+{
+    VFIOMachine *m = start_newer(VFIO_FAULT_TOKENS_WANTED, TOKEN);
+
+    check_refused(m, "", "VF token, which is not given: Permission denied");
+    check_refused(m, ",vf-token=" OTHER_TOKEN,
+                  "VF token, which is not this one: Permission denied");
+    g_assert_null(plug_vf_with(m, ",vf-token=" TOKEN));
+    stop_newer(m);
+}
+
+/* As by the group, a token that opens nothing is an error. */
+static void test_newer_kernel_refuses_token(void)
+{
+    VFIOMachine *m = start_newer(VFIO_FAULT_TOKENS_REFUSED, NULL);
+    g_autofree char *edu = g_strdup_printf("%s,addr=%d,vf-token=" TOKEN,
+                                           vfio_rig_device("EDU0"), VF_SLOT);
+    g_autofree char *reason = vfio_machine_device_add(m, edu);
+
+    g_assert_nonnull(reason);
+    g_test_message("%s", reason);
+    g_assert_nonnull(strstr(reason, "the device takes no VF token"));
+    check_refused(m, ",vf-token=" TOKEN, "Invalid argument");
+    g_assert_null(plug_vf(m));
+    stop_newer(m);
+}
+
+static void test_kernel_cannot_read_token(void)
+{
+    VFIOMachine *m = start_newer(VFIO_FAULT_TOKENS_UNREADABLE, NULL);
+
+    check_refused(m, ",vf-token=" TOKEN, "cannot read vf-token=");
+    check_refused(m, ",vf-token=" TOKEN, "mended in Linux 6.19");
+    g_assert_null(plug_vf(m));
+    stop_newer(m);
+}
+
+/* What hinders the bind is said, not what the kernel thinks of the token. */
+static void test_token_hides_no_reason(void)
+{
+    g_autofree char *node = vfio_rig_group_node("EDU0");
+    int group = vfio_rig_open(node, O_RDWR | O_CLOEXEC);
+    VFIOMachine *m = vfio_machine_start(" ");
+    g_autofree char *edu = g_strdup_printf("%s,vf-token=" TOKEN,
+                                           vfio_rig_device("EDU0"));
+    g_autofree char *reason = vfio_machine_device_add(m, edu);
+
+    g_assert_nonnull(reason);
+    g_test_message("%s", reason);
+    g_assert_nonnull(strstr(reason, "its IOMMU group is open"));
+    close(group);
+    vfio_machine_stop(m);
+}
+
 static int try_bind(int cdev, int iommu, uint32_t flags)
 {
     struct vfio_device_bind_iommufd bind = {
@@ -216,9 +304,18 @@ static void test_bind_takes_no_token(void)
     stop(m);
 }
 
+/* The library is not there with sanitizers, which want to be loaded first. */
+static bool plays_kernels(void)
+{
+    return vfio_rig_iommufd() && !g_getenv("VFIO_TEST_SANITIZED");
+}
+
 int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "sriov");
+    if (plays_kernels()) {
+        vfio_fault_init();
+    }
 
     vfio_rig_add("vf-beside-its-pf", VFIO_RIG_IOMMUFD_ONLY,
                  test_vf_beside_its_pf);
@@ -229,6 +326,16 @@ int main(int argc, char **argv)
     vfio_rig_add("token-opens-vf", VFIO_RIG_LEGACY_ONLY, test_token_opens_vf);
     vfio_rig_add("token-without-effect", VFIO_RIG_IOMMUFD_ONLY,
                  test_token_without_effect);
+    if (plays_kernels()) {
+        vfio_rig_add("newer-kernel-asks-for-token", VFIO_RIG_IOMMUFD_ONLY,
+                     test_newer_kernel_asks_for_token);
+        vfio_rig_add("newer-kernel-refuses-token", VFIO_RIG_IOMMUFD_ONLY,
+                     test_newer_kernel_refuses_token);
+        vfio_rig_add("kernel-cannot-read-token", VFIO_RIG_IOMMUFD_ONLY,
+                     test_kernel_cannot_read_token);
+    }
+    vfio_rig_add("token-hides-no-reason", VFIO_RIG_IOMMUFD_ONLY,
+                 test_token_hides_no_reason);
     vfio_rig_add("bind-takes-no-token", VFIO_RIG_BOTH,
                  test_bind_takes_no_token);
 

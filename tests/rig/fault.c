@@ -10,6 +10,8 @@
  * a step that it is told through /proc/thread-self/fail-nth. All other calls
  * reach the kernel.
  *
+ * It can also answer as a kernel does that is newer than the one it runs on.
+ *
  * A close is always made: on Linux the descriptor is gone even if close returns
  * an error.
  */
@@ -41,6 +43,18 @@
 
 /* QEMU's own threads have larger stacks than those that help to map. */
 #define SMALL_STACK (1024 * 1024)
+
+/* VFIO_DEVICE_BIND_IOMMUFD of Linux 6.17; the build's headers are older. */
+#define BIND_IOMMUFD    _IO(VFIO_TYPE, VFIO_BASE + 18)
+#define BIND_FLAG_TOKEN 1
+
+typedef struct BindWithToken {
+    uint32_t argsz;
+    uint32_t flags;
+    int32_t iommufd;
+    uint32_t out_devid;
+    uint64_t token_uuid_ptr;
+} BindWithToken;
 
 static VFIOFaultShared *shared;
 
@@ -314,6 +328,37 @@ static bool is_for_devices(unsigned long request, const void *arg)
     }
 }
 
+/*
+ * Linux 7.2, drivers/vfio/device_cdev.c, vfio_df_check_token(), and
+ * drivers/vfio/pci/vfio_pci_core.c, vfio_pci_validate_vf_token().  The real
+ * kernel is given what it does know.
+ */
+static int check_token(BindWithToken *bind)
+{
+    bool given = bind->flags & BIND_FLAG_TOKEN;
+    bool wanted = shared->tokens == VFIO_FAULT_TOKENS_WANTED;
+    const void *token = (const void *)(uintptr_t)bind->token_uuid_ptr;
+
+    bind->flags &= ~BIND_FLAG_TOKEN;
+    if (token && shared->tokens == VFIO_FAULT_TOKENS_UNREADABLE) {
+        return -E2BIG;
+    }
+    if (given && !token) {
+        return -EFAULT;
+    }
+    if (wanted && (!given || memcmp(token, shared->token, 16))) {
+        return -EACCES;
+    }
+    return given && !wanted ? -EINVAL : 0;
+}
+
+/* -errno if a newer kernel would refuse this call */
+static int newer_kernel(unsigned long request, void *arg)
+{
+    return shared && shared->tokens && request == BIND_IOMMUFD ?
+           check_token(arg) : 0;
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
     void *arg;
@@ -325,6 +370,7 @@ int ioctl(int fd, unsigned long request, ...)
 
     FAIL_IF(is_for_devices(request, arg) ? fault("ioctl", "", request, SITE)
                                          : 0, -1);
+    FAIL_IF(-newer_kernel(request, arg), -1);
     return MAKE(syscall(SYS_ioctl, fd, request, arg));
 }
 
