@@ -8,6 +8,10 @@
  * id in it (devid), and takes an empty array (Linux, uapi vfio.h,
  * VFIO_DEVICE_GET_PCI_HOT_RESET_INFO and VFIO_DEVICE_PCI_HOT_RESET).
  *
+ * It is one of several ways to reset a device.  If it fails, ->reset_error says
+ * why; vfio_pci_reset() reports that if no other way works, and drops it if one
+ * does.
+ *
  * Called with the big lock held.
  */
 #include "qemu/osdep.h"
@@ -16,9 +20,38 @@
 #include "hw/pci/pci.h"
 #include "hw/vfio/vfio-abi.h"
 #include "pci.h"
+#include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "sysemu/iommufd.h"
 #include "trace.h"
+
+void vfio_pci_clear_reset_error(VFIOPCIDevice *vdev)
+{
+    error_free(vdev->reset_error);
+    vdev->reset_error = NULL;
+}
+
+void vfio_pci_report_reset_error(VFIOPCIDevice *vdev)
+{
+    if (vdev->reset_error) {
+        error_report_err(vdev->reset_error);
+        vdev->reset_error = NULL;
+    }
+}
+
+static void G_GNUC_PRINTF(2, 3)
+hot_reset_failed(VFIOPCIDevice *vdev, const char *fmt, ...)
+{
+    g_autofree char *why = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    why = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    vfio_pci_clear_reset_error(vdev);
+    error_setg(&vdev->reset_error, "vfio: Cannot reset device %s%s",
+               vdev->vbasedev.name, why);
+}
 
 /*
  * Which devices a reset of @vdev affects, to be freed.  NULL if @vdev cannot be
@@ -89,8 +122,8 @@ static VFIOPCIDevice *hot_reset_find(VFIOPCIDevice *vdev,
     return NULL;
 }
 
-static void hot_reset_report_missing(VFIOPCIDevice *vdev,
-                                     struct vfio_pci_hot_reset_info *info)
+static void hot_reset_explain_missing(VFIOPCIDevice *vdev,
+                                      struct vfio_pci_hot_reset_info *info)
 {
     g_autoptr(GString) missing = g_string_new(NULL);
     uint32_t i;
@@ -105,27 +138,23 @@ static void hot_reset_report_missing(VFIOPCIDevice *vdev,
         }
     }
 
-    error_report("vfio: Cannot reset device %s with its slot or bus: it shares "
-                 "them with devices that iommufd object '%s' does not own:%s",
-                 vdev->vbasedev.name,
-                 iommufd_backend_id(vdev->vbasedev.iommufd), missing->str);
+    hot_reset_failed(vdev, " with its slot or bus: it shares them with devices "
+                     "that iommufd object '%s' does not own:%s",
+                     iommufd_backend_id(vdev->vbasedev.iommufd), missing->str);
 }
 
 /* Whether all of @info may be reset at once: 0 or -errno */
-static int hot_reset_check(VFIOPCIDevice *vdev, bool report,
+static int hot_reset_check(VFIOPCIDevice *vdev,
                            struct vfio_pci_hot_reset_info *info)
 {
     if (!(info->flags & VFIO_PCI_HOT_RESET_FLAG_DEV_ID)) {
-        error_report("vfio: Cannot reset device %s with its slot or bus: the "
-                     "kernel does not name the devices there",
-                     vdev->vbasedev.name);
+        hot_reset_failed(vdev, " with its slot or bus: the kernel does not "
+                         "name the devices there");
         return -EINVAL;
     }
 
     if (!(info->flags & VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED)) {
-        if (report) {
-            hot_reset_report_missing(vdev, info);
-        }
+        hot_reset_explain_missing(vdev, info);
         return -EPERM;
     }
 
@@ -170,10 +199,15 @@ static int hot_reset_do(VFIOPCIDevice *vdev)
     trace_vfio_pci_hot_reset_result(vdev->vbasedev.name,
                                     ret ? strerror(-ret) : "Success");
     if (ret) {
-        error_report("vfio: Cannot reset device %s with its slot or bus: %s",
-                     vdev->vbasedev.name, strerror(-ret));
+        hot_reset_failed(vdev, " with its slot or bus: %s", strerror(-ret));
     }
     return ret;
+}
+
+/* The last way that vfio_pci_reset() tries, for @vdev alone */
+static bool hot_reset_has_pm(VFIOPCIDevice *vdev)
+{
+    return vdev->vbasedev.reset_works && vdev->has_pm_reset;
 }
 
 /* If @vdev is alone, VFIO_DEVICE_RESET has already tried all there is. */
@@ -190,6 +224,12 @@ static int hot_reset_set(VFIOPCIDevice *vdev, bool single,
     hot_reset_foreach_other(vdev, info, hot_reset_prepare);
     ret = hot_reset_do(vdev);
     hot_reset_foreach_other(vdev, info, vfio_pci_post_reset);
+    if (!ret) {
+        vfio_pci_clear_reset_error(vdev);
+        hot_reset_foreach_other(vdev, info, vfio_pci_clear_reset_error);
+    } else if (others && !hot_reset_has_pm(vdev)) {
+        vfio_pci_report_reset_error(vdev);  /* nothing else is tried */
+    }
     return ret;
 }
 
@@ -199,14 +239,10 @@ static bool hot_reset_is_absent(int ret)
     return ret == -ENODEV || ret == -ENOTTY;
 }
 
+/* A reset of the machine tries @vdev with others as well as alone. */
 int vfio_pci_hot_reset_cdev(VFIOPCIDevice *vdev, bool single)
 {
     struct vfio_pci_hot_reset_info *info;
-    /*
-     * A reset of the machine tries @vdev first with others and then alone.
-     * Report the second failure, unless a PM reset comes third.
-     */
-    bool report = single && !vdev->has_pm_reset;
     int ret;
 
     if (!single) {
@@ -216,18 +252,16 @@ int vfio_pci_hot_reset_cdev(VFIOPCIDevice *vdev, bool single)
 
     info = hot_reset_info(vdev, &ret);
     if (info) {
-        ret = hot_reset_check(vdev, report, info);
+        ret = hot_reset_check(vdev, info);
         if (!ret) {
             ret = hot_reset_set(vdev, single, info);
         }
         g_free(info);
-    } else if (!hot_reset_is_absent(ret)) {
-        error_report("vfio: Cannot reset device %s with its slot or bus, the "
-                     "kernel does not say what else is there: %s",
-                     vdev->vbasedev.name, strerror(-ret));
-    } else if (report) {
-        error_report("vfio: Cannot reset device %s, "
-                     "no available reset mechanism.", vdev->vbasedev.name);
+    } else if (hot_reset_is_absent(ret)) {
+        hot_reset_failed(vdev, ", no available reset mechanism.");
+    } else {
+        hot_reset_failed(vdev, " with its slot or bus, the kernel does not say "
+                         "what else is there: %s", strerror(-ret));
     }
 
     if (!single) {

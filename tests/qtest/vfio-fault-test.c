@@ -114,7 +114,9 @@ static const Rule unplugging[] = {
 /*
  * Devices that were not reset still work, and so do those without INTx, which
  * the next reset sets up.  (That is what the third, fourth, sixth and eighth
- * are for.)  A BAR that was never mapped need not be unmapped.
+ * are for.)  A BAR that was never mapped need not be unmapped.  If the kernel
+ * does not say what a hot reset of the first device affects, that of the second
+ * resets both.
  */
 static const Rule resetting[] = {
     { "VFIO_DEVICE_SET_IRQS", .nth = 1, .outcome = GOES_ON },
@@ -123,6 +125,8 @@ static const Rule resetting[] = {
     { "VFIO_DEVICE_SET_IRQS", .nth = 7, .outcome = GOES_ON },
     { "VFIO_DEVICE_SET_IRQS", .outcome = GOES_ON, .says = "INTX-0" },
     { "eventfd", .outcome = GOES_ON, .says = "event_notifier_init failed" },
+    { "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", .nth = 1, .outcome = GOES_ON },
+    { "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", .nth = 2, .outcome = GOES_ON },
     { "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", .error = ENODEV,
       .outcome = GOES_ON },
     { "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", .outcome = GOES_ON,

@@ -542,6 +542,85 @@ static void test_guest_resets_function(void)
     vfio_machine_stop(m);
 }
 
+/* By power management, the last of the ways */
+
+static VFIOMachine *start_net(char **stderr_path)
+{
+    g_autofree char *options = g_strdup_printf("-device %s,addr=%d",
+                                               vfio_rig_device("NET0"),
+                                               SLOT(0));
+
+    vfio_rig_bind("NET0", "vfio-pci");
+    return start_quietly(options, stderr_path);
+}
+
+static void stop_net(VFIOMachine *m, const char *stderr_path)
+{
+    vfio_machine_stop(m);
+    g_unlink(stderr_path);
+    vfio_rig_bind("NET0", "e1000e");
+}
+
+static int count_pm_resets(VFIOMachine *m)
+{
+    g_auto(GStrv) trace = vfio_machine_trace(m);
+
+    return vfio_trace_count(trace, "vfio_pci_reset_pm");
+}
+
+/* What failed before it is nobody's concern. */
+static void test_pm_reset_is_enough(void)
+{
+    g_autofree char *stderr_path = NULL;
+    g_autofree char *text = NULL;
+    VFIOMachine *m = start_net(&stderr_path);
+    int resets = count_pm_resets(m);
+
+    g_assert_cmpint(resets, >, 0);
+    vfio_machine_reset(m);
+    g_assert_cmpint(count_pm_resets(m), ==, resets + 1);
+    g_assert_true(g_file_get_contents(stderr_path, &text, NULL, NULL));
+    g_assert_cmpstr(text, ==, "");
+    stop_net(m, stderr_path);
+}
+
+/* The kernel has no way left, after QEMU was told that it has. */
+static void test_all_ways_fail(void)
+{
+    g_autofree char *words = g_strdup_printf("Cannot reset device %s",
+                                             vfio_rig_address("NET0"));
+    g_autofree char *stderr_path = NULL;
+    g_autofree char *text = NULL;
+    VFIOMachine *m = start_net(&stderr_path);
+    int resets = count_pm_resets(m);
+
+    set_reset_method("NET0", "\n");
+    vfio_machine_reset(m);
+    set_reset_method("NET0", "default\n");
+    g_assert_cmpint(count_pm_resets(m), ==, resets);
+    g_assert_true(g_file_get_contents(stderr_path, &text, NULL, NULL));
+    g_test_message("QEMU wrote: %s", text);
+    g_assert_nonnull(strstr(text, words));
+    g_assert_cmpstr(strchr(text, '\n'), ==, "\n");
+    stop_net(m, stderr_path);
+}
+
+/* On the root bus there is nothing to reset an edu with. */
+static void test_no_way_at_all(void)
+{
+    static const Case c = { .given = { "EDU2" } };
+    Setting *s = setting_new(&c);
+    g_autofree char *text = NULL;
+
+    forget_what_it_wrote(s);
+    vfio_machine_reset(s->m);
+    text = what_it_wrote(s);
+    check_told("EDU2", text);
+    g_assert_nonnull(strstr(text, "no available reset mechanism"));
+    check_devices_work(s);
+    setting_free(s);
+}
+
 /* Objects */
 
 static int open_iommu(void)
@@ -609,6 +688,9 @@ int main(int argc, char **argv)
                  test_function_needs_no_others);
     vfio_rig_add("guest-resets-function", VFIO_RIG_BOTH,
                  test_guest_resets_function);
+    vfio_rig_add("pm-reset-is-enough", VFIO_RIG_BOTH, test_pm_reset_is_enough);
+    vfio_rig_add("all-ways-fail", VFIO_RIG_IOMMUFD_ONLY, test_all_ways_fail);
+    vfio_rig_add("no-way-at-all", VFIO_RIG_BOTH, test_no_way_at_all);
     vfio_rig_add("two-objects-of-one-iommufd", VFIO_RIG_IOMMUFD_ONLY,
                  test_two_objects_of_one_iommufd);
     vfio_rig_add("group-refuses-second-object", VFIO_RIG_IOMMUFD_ONLY,
