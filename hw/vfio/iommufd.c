@@ -71,22 +71,82 @@ static void vfio_iommufd_say_no_bars(VFIOIOMMUFDContainer *container)
     }
 }
 
+/* To be freed */
+static char *vfio_iommufd_why_far(VFIOIOMMUFDContainer *container)
+{
+    g_autofree Range *ranges = NULL;
+    uint64_t alignment, last;
+    uint32_t num_ranges;
+
+    if (iommufd_backend_iova_ranges(container->be, container->ioas_id, &ranges,
+                                    &num_ranges, &alignment, NULL) &&
+        num_ranges) {
+        last = range_upb(&ranges[num_ranges - 1]);
+        if (range_upb(&container->far_bar) > last) {
+            return g_strdup_printf("the host's IOMMU reaches up to 0x%"PRIx64
+                                   ", and -cpu ...,phys-bits=%d makes a guest "
+                                   "place BARs lower", last, 64 - clz64(last));
+        }
+    }
+    return g_strdup("the host's IOMMU reserves addresses there");
+}
+
+static void vfio_iommufd_say_far_bar(VFIOIOMMUFDContainer *container)
+{
+    g_autofree char *why = NULL;
+
+    if (!container->far_bar_said) {
+        container->far_bar_said = true;
+        why = vfio_iommufd_why_far(container);
+        info_report("vfio: devices on iommufd object '%s' cannot reach another "
+                    "one's BAR at 0x%"PRIx64" (peer-to-peer DMA): %s; DMA to "
+                    "memory is not affected",
+                    iommufd_backend_id(container->be),
+                    range_lob(&container->far_bar), why);
+    }
+}
+
 static bool vfio_iommufd_pins(VFIOIOMMUFDContainer *container)
 {
     return container->pinning > 0;
 }
 
+/* A BAR may come in several sections; the first is the one to be told of. */
+static void vfio_iommufd_keep_far_bar(VFIOIOMMUFDContainer *container,
+                                      hwaddr iova, ram_addr_t size)
+{
+    if (range_is_empty(&container->far_bar)) {
+        range_set_bounds(&container->far_bar, iova, iova + size - 1);
+    }
+}
+
+static void vfio_iommufd_forget_far_bar(VFIOIOMMUFDContainer *container,
+                                        hwaddr iova, ram_addr_t size)
+{
+    Range range;
+
+    range_set_bounds(&range, iova, iova + size - 1);
+    if (range_overlaps_range(&range, &container->far_bar)) {
+        range_make_empty(&container->far_bar);
+    }
+}
+
 /* A single device has no peer, so its user need not know. */
 static void vfio_iommufd_say_no_peers(VFIOIOMMUFDContainer *container)
 {
-    if (container->no_bars && container->pinning > 1) {
+    if (container->pinning > 1 && container->no_bars) {
         vfio_iommufd_say_no_bars(container);
+    }
+    if (container->pinning > 1 && !range_is_empty(&container->far_bar)) {
+        vfio_iommufd_say_far_bar(container);
     }
 }
 
 /*
  * Mainline kernels answer EFAULT when a BAR is mapped by its address, some
- * vendors' kernels can do it.  So the first BAR decides for all.
+ * vendors' kernels can do it.  So the first BAR decides for all.  EINVAL is
+ * about this one alone: the guest has put it where the host's IOMMU does not
+ * reach.
  *
  * While nothing is pinned the map would succeed, but then the next device that
  * pins could not attach.  A BAR that comes at that time is left out, and so are
@@ -102,11 +162,17 @@ static int vfio_iommufd_dma_map_bar(VFIOContainer *base, hwaddr iova,
     container->no_bars |= !vfio_iommufd_pins(container);
     if (!container->no_bars) {
         ret = vfio_iommufd_map(container, iova, size, vaddr, readonly);
-        container->no_bars = ret == -EFAULT;
+    }
+    if (ret == -EFAULT) {
+        container->no_bars = true;
+        ret = 0;
+    } else if (ret == -EINVAL) {
+        vfio_iommufd_keep_far_bar(container, iova, size);
+        ret = 0;
     }
 
     vfio_iommufd_say_no_peers(container);
-    return container->no_bars ? 0 : ret;
+    return ret;
 }
 
 static bool vfio_iommufd_is_bar(void *vaddr)
@@ -149,6 +215,7 @@ static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
     }
 
     vfio_missing_remove(&container->missing, iova, size);
+    vfio_iommufd_forget_far_bar(container, iova, size);
     /* A guest's IOMMU asks for all that it spans; often there is nothing. */
     ret = iommufd_backend_unmap_dma(container->be, container->ioas_id, iova,
                                     size, iotlb);
@@ -200,6 +267,7 @@ vfio_iommufd_get_container(AddressSpace *as, IOMMUFDBackend *be, Error **errp)
     container->ioas_id = ioas_id;
     vfio_container_init(&container->base, space, &vfio_iommufd_ops);
     vfio_missing_init(&container->missing, &container->base.listener);
+    range_make_empty(&container->far_bar);
     QLIST_INSERT_HEAD(&space->containers, &container->base, next);
     return container;
 }

@@ -21,6 +21,8 @@ typedef struct VFIOIOMMUFDContainer {
     bool leftovers; /* an unmap failed: something may be mapped still */
     bool no_bars;   /* not all BARs are mapped, and no more will be */
     bool no_bars_said;
+    Range far_bar;  /* a BAR where nothing can be mapped, empty if none is */
+    bool far_bar_said;
     Range failed;   /* what could not be mapped when a map failed last */
     VFIOMissing missing;
 

@@ -8,6 +8,7 @@
 
 #include "hw/pci/pci_regs.h"
 #include "vfio-edu.h"
+#include "vfio-memory.h"
 
 #define SLOT(i) (4 + (i))
 
@@ -319,6 +320,50 @@ static void test_peer_to_peer_told_once(void)
     unlink(path);
 }
 
+/* Where the rig's IOMMU does not reach: it has 39 bits. */
+static void put_beyond_reach(VFIOMachine *m, int slot)
+{
+    vfio_memory_command(m, slot, 0);
+    vfio_memory_bar64(m, slot, PCI_BASE_ADDRESS_0, 1ULL << 39);
+    vfio_memory_command(m, slot, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+}
+
+static void check_nothing_said(const char *path)
+{
+    g_autofree char *text = NULL;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_assert_cmpstr(text, ==, "");
+}
+
+static void test_bar_beyond_reach_told_once(void)
+{
+    g_autofree char *second = device_option(of_two_groups[0], 1);
+    g_autofree char *path = NULL;
+    VFIOMachine *m;
+    VFIOEdu *edu;
+
+    close(g_file_open_tmp("vfio-stderr-XXXXXX", &path, NULL));
+    m = vfio_machine_start("-device %s,addr=%d 2>%s", vfio_rig_device("NVME0"),
+                           SLOT(0), path);
+    put_beyond_reach(m, SLOT(0));
+    put_beyond_reach(m, SLOT(0));
+    check_nothing_said(path);
+
+    g_assert_null(vfio_machine_device_add(m, second));
+    check_one_line(path, "0x8000000000");
+    put_beyond_reach(m, SLOT(0));
+    put_beyond_reach(m, SLOT(0));
+    check_one_line(path, "peer-to-peer");
+    check_one_line(path, "phys-bits=39");
+    vfio_machine_check_run_state(m, "running");
+    edu = vfio_edu_new(m, SLOT(1));
+    check_copy(edu);
+    vfio_edu_free(edu);
+    vfio_machine_stop(m);
+    unlink(path);
+}
+
 static void test_share_one_container(void)
 {
     VFIOMachine *m = start(of_two_groups);
@@ -434,6 +479,8 @@ int main(int argc, char **argv)
     vfio_rig_add("share-one-ioas", VFIO_RIG_IOMMUFD_ONLY, test_share_one_ioas);
     vfio_rig_add("group-shares-one-ioas", VFIO_RIG_IOMMUFD_ONLY,
                  test_group_shares_one_ioas);
+    vfio_rig_add("bar-beyond-reach-told-once", VFIO_RIG_IOMMUFD_ONLY,
+                 test_bar_beyond_reach_told_once);
     vfio_rig_add("peer-to-peer-told-once", VFIO_RIG_IOMMUFD_ONLY,
                  test_peer_to_peer_told_once);
     vfio_rig_add("share-one-container", VFIO_RIG_LEGACY_ONLY,
