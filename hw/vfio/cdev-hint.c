@@ -2,16 +2,21 @@
 /*
  * Why the kernel refused a character device, and what the user can do
  *
- * An errno alone says little: EPERM from the bind has three reasons, two of
- * which sysfs can tell apart.  What each errno can mean is from the kernel's
- * drivers/vfio/device_cdev.c, drivers/vfio/group.c and
- * drivers/iommu/iommufd/device.c, as of Linux 6.12; what is said of VF tokens is
- * from 7.2.
+ * An errno alone says little: EPERM from the bind has four reasons.  sysfs and
+ * the other devices of this VM tell which one it is, but only the kernel knows
+ * what other processes have.
+ *
+ * What each errno can mean is from the kernel's drivers/vfio/device_cdev.c,
+ * drivers/vfio/group.c and drivers/iommu/iommufd/device.c, as of Linux 6.12;
+ * what is said of VF tokens is from 7.2.
  */
 #include "qemu/osdep.h"
 
 #include "cdev.h"
 #include "qapi/error.h"
+
+#define UNSAFE_INTERRUPTS \
+    "/sys/module/iommufd/parameters/allow_unsafe_interrupts"
 
 /* The name of the driver that has the device, NULL if none; to be freed */
 static char *sysfs_driver(const char *sysfsdev)
@@ -114,45 +119,111 @@ static char *sysfs_foreign_sibling(const char *sysfsdev)
     return NULL;
 }
 
-/* The group's number as text, to be freed */
+/* The group's number as text, to be freed; NULL if sysfs does not show it */
 static char *sysfs_group(const char *sysfsdev)
 {
     g_autofree char *link = g_strdup_printf("%s/iommu_group", sysfsdev ?: "");
     g_autofree char *target = g_file_read_link(link, NULL);
 
-    return target ? g_path_get_basename(target) : g_strdup("N");
+    return target ? g_path_get_basename(target) : NULL;
 }
 
-static void explain_bind_eperm(const char *sysfsdev, Error **errp)
+/* A device of this VM, in the same IOMMU group, for which @fits; else NULL */
+static VFIODevice *find_sibling(VFIODevice *vbasedev,
+                                bool (*fits)(VFIODevice *other, void *opaque),
+                                void *opaque)
 {
-    g_autofree char *sibling = sysfs_foreign_sibling(sysfsdev);
+    g_autofree char *group = sysfs_group(vbasedev->sysfsdev);
+    VFIODevice *other;
 
-    if (sibling) {
+    QLIST_FOREACH(other, &vfio_device_list, global_next) {
+        g_autofree char *others = sysfs_group(other->sysfsdev);
+
+        if (group && !g_strcmp0(group, others) && fits(other, opaque)) {
+            return other;
+        }
+    }
+    return NULL;
+}
+
+static bool uses_group(VFIODevice *other, void *opaque)
+{
+    return other->group != NULL;
+}
+
+static bool uses_other_object(VFIODevice *other, void *be)
+{
+    return other->iommufd && other->iommufd != be;
+}
+
+static bool is_in_other_space(VFIODevice *other, void *space)
+{
+    return other->container && other->container->space != space;
+}
+
+/* The kernel then does not ask for interrupt remapping. */
+static bool unsafe_interrupts_are_allowed(void)
+{
+    g_autofree char *text = NULL;
+
+    return g_file_get_contents(UNSAFE_INTERRUPTS, &text, NULL, NULL) &&
+           text[0] == 'Y';
+}
+
+static void explain_other_object(VFIODevice *sibling, Error **errp)
+{
+    error_prepend(errp, "%s of its IOMMU group uses iommufd object '%s', give "
+                  "both devices the same: ", sibling->name,
+                  iommufd_backend_id(sibling->iommufd));
+}
+
+static void explain_bind_eperm(VFIODevice *vbasedev, Error **errp)
+{
+    g_autofree char *foreign = sysfs_foreign_sibling(vbasedev->sysfsdev);
+    VFIODevice *sibling = find_sibling(vbasedev, uses_other_object,
+                                       vbasedev->iommufd);
+
+    if (foreign) {
         error_prepend(errp, "another device of its IOMMU group is on a host "
-                      "driver, %s: ", sibling);
+                      "driver, %s: ", foreign);
         error_append_hint(errp, "Give that one to vfio-pci as well.\n");
         return;
     }
 
+    if (sibling) {
+        explain_other_object(sibling, errp);
+        return;
+    }
+
+    if (unsafe_interrupts_are_allowed()) {
+        error_prepend(errp, "another process uses a device of its IOMMU group "
+                      "by iommufd: ");
+        return;
+    }
+
     error_prepend(errp, "the host has no interrupt remapping (see "
-                  "iommufd.allow_unsafe_interrupts), or the device's IOMMU "
-                  "group belongs to another iommufd: ");
+                  "iommufd.allow_unsafe_interrupts), or another process uses "
+                  "a device of its IOMMU group by iommufd: ");
     error_append_hint(errp, "If there is no interrupt remapping and you trust "
-                      "the guest:\n  echo 1 > "
-                      "/sys/module/iommufd/parameters/allow_unsafe_interrupts"
+                      "the guest:\n  echo 1 > " UNSAFE_INTERRUPTS
                       "\nor iommufd.allow_unsafe_interrupts=1 on the kernel's "
                       "command line\n(the parameter of the same name of "
                       "vfio_iommu_type1 does not count here).\n");
 }
 
-static void explain_bind_ebusy(const char *sysfsdev, Error **errp)
+static void explain_bind_ebusy(VFIODevice *vbasedev, Error **errp)
 {
-    g_autofree char *group = sysfs_group(sysfsdev);
+    g_autofree char *group = sysfs_group(vbasedev->sysfsdev);
+    VFIODevice *sibling = find_sibling(vbasedev, uses_group, NULL);
+    g_autofree char *who =
+        sibling ? g_strdup_printf("for %s of this VM, which has no iommufd=",
+                                  sibling->name)
+                : g_strdup("by another process");
 
-    error_prepend(errp, "its IOMMU group is open as /dev/vfio/%s: ", group);
-    error_append_hint(errp, "Another process, or a device of this VM without "
-                      "iommufd=, uses the group by the old way;\nonly one of "
-                      "the two ways can be used at a time.\n");
+    error_prepend(errp, "its IOMMU group is open as /dev/vfio/%s %s: ",
+                  group ?: "N", who);
+    error_append_hint(errp, "Only one of the two ways can be used at a time "
+                      "for the devices of a group.\n");
 }
 
 static bool has_token(VFIODevice *vbasedev)
@@ -238,10 +309,10 @@ void vfio_cdev_explain_bind(VFIODevice *vbasedev, int err, Error **errp)
         explain_bind_enotty(errp);
         break;
     case EPERM:
-        explain_bind_eperm(vbasedev->sysfsdev, errp);
+        explain_bind_eperm(vbasedev, errp);
         break;
     case EBUSY:
-        explain_bind_ebusy(vbasedev->sysfsdev, errp);
+        explain_bind_ebusy(vbasedev, errp);
         break;
     case EINVAL:
         explain_bind_einval(vbasedev, errp);
@@ -249,19 +320,41 @@ void vfio_cdev_explain_bind(VFIODevice *vbasedev, int err, Error **errp)
     }
 }
 
-void vfio_cdev_hint_attach(int err, Error **errp)
+/* The kernel gives a group one page table. */
+static void explain_attach_einval(VFIODevice *vbasedev, VFIOAddressSpace *space,
+                                  Error **errp)
+{
+    VFIODevice *apart = find_sibling(vbasedev, is_in_other_space, space);
+    VFIODevice *sibling = find_sibling(vbasedev, uses_other_object,
+                                       vbasedev->iommufd);
+
+    if (apart) {
+        error_prepend(errp, "%s of its IOMMU group is in another address space "
+                      "of the guest; behind one pcie-pci-bridge both are in "
+                      "one: ", apart->name);
+        error_append_hint(errp, "A guest's IOMMU gives each device an address "
+                          "space, but one to all devices behind a\n"
+                          "conventional bridge.\n");
+    } else if (sibling) {
+        explain_other_object(sibling, errp);
+    } else {
+        error_prepend(errp, "its IOMMU may know only pages that are larger "
+                      "than the host's: ");
+    }
+}
+
+void vfio_cdev_explain_attach(VFIODevice *vbasedev, VFIOAddressSpace *space,
+                              int err, Error **errp)
 {
     switch (err) {
     case EADDRINUSE:
-        error_append_hint(errp, "Guest memory lies where the device's IOMMU "
-                          "reserves addresses or does not reach;\nsee "
-                          "iommu_group/reserved_regions in the device's sysfs "
-                          "folder.\n");
+        error_prepend(errp, "guest memory lies where the device's IOMMU "
+                      "reserves addresses or does not reach: ");
+        error_append_hint(errp, "See iommu_group/reserved_regions in the "
+                          "device's sysfs folder.\n");
         break;
     case EINVAL:
-        error_append_hint(errp, "Another device of its IOMMU group is attached "
-                          "elsewhere, or its IOMMU knows only\npages that are "
-                          "larger than the host's.\n");
+        explain_attach_einval(vbasedev, space, errp);
         break;
     case ENOMEM:
         error_append_hint(errp, "All of the guest's memory is locked for DMA; "

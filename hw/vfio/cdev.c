@@ -222,7 +222,7 @@ bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp)
 }
 
 bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
-                           Error **errp)
+                           VFIOAddressSpace *space, Error **errp)
 {
     ERRP_GUARD();
     struct vfio_device_attach_iommufd_pt attach = {
@@ -235,9 +235,10 @@ bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
     trace_vfio_cdev_attach(vbasedev->name, vbasedev->fd, ioas_id, attach.pt_id,
                            ret);
     if (ret) {
-        error_setg_errno(errp, -ret, "cannot attach the device to I/O address "
-                         "space %u", ioas_id);
-        vfio_cdev_hint_attach(-ret, errp);
+        error_setg(errp, "%s", strerror(-ret));
+        vfio_cdev_explain_attach(vbasedev, space, -ret, errp);
+        error_prepend(errp, "cannot attach the device to I/O address space "
+                      "%u: ", ioas_id);
         return false;
     }
 

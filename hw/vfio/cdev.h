@@ -52,11 +52,13 @@ bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp);
 /**
  * vfio_cdev_attach_ioas: let the device's DMA go to an I/O address space
  *
+ * @space: the guest's, which an error is explained by
+ *
  * On success ->pins says whether the device has a page table of the host's
  * IOMMU, so that what is mapped is pinned for it.  A mediated device has none.
  */
 bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
-                           Error **errp);
+                           VFIOAddressSpace *space, Error **errp);
 
 /**
  * vfio_cdev_detach_ioas: block the device's DMA
@@ -92,7 +94,8 @@ void vfio_cdev_hint_open(const char *path, int err, Error **errp);
  */
 void vfio_cdev_explain_bind(VFIODevice *vbasedev, int err, Error **errp);
 
-/* @err is errno from VFIO_DEVICE_ATTACH_IOMMUFD_PT; appends to *@errp */
-void vfio_cdev_hint_attach(int err, Error **errp);
+/* The same for VFIO_DEVICE_ATTACH_IOMMUFD_PT and a device that is for @space */
+void vfio_cdev_explain_attach(VFIODevice *vbasedev, VFIOAddressSpace *space,
+                              int err, Error **errp);
 
 #endif /* HW_VFIO_CDEV_H */

@@ -318,7 +318,8 @@ static bool vfio_iommufd_learn_limits(VFIOIOMMUFDContainer *container,
 static bool vfio_iommufd_attach(VFIOIOMMUFDContainer *container,
                                 VFIODevice *vbasedev, Error **errp)
 {
-    if (!vfio_cdev_attach_ioas(vbasedev, container->ioas_id, errp)) {
+    if (!vfio_cdev_attach_ioas(vbasedev, container->ioas_id,
+                               container->base.space, errp)) {
         return false;
     }
 

@@ -56,7 +56,9 @@ static void give_to_nvme(const char *victim);
 static void give_to_vfio(const char *victim, VFIOMachine *m);
 static void hold_group(const char *victim);
 static void bind_to_iommufd(const char *victim);
+static void bind_sibling(const char *victim);
 static void let_go(const char *victim, VFIOMachine *m);
+static void let_go_and_forbid(const char *victim, VFIOMachine *m);
 static void forbid_unsafe_interrupts(const char *victim);
 static void allow_unsafe_interrupts(const char *victim, VFIOMachine *m);
 static void create_absent(const char *victim, VFIOMachine *m);
@@ -131,6 +133,14 @@ static const Cause causes[] = {
         .make = bind_to_iommufd,
         .unmake = let_go,
     }, {
+        /* That interrupts are not remapped is not the reason, if allowed. */
+        .name = "group-of-another-process",
+        .victim = "PAIR1",
+        .iommufd = { "bind", VFIO_RIG_IOMMUFD,
+                     "another process uses a device of its IOMMU group" },
+        .make = bind_sibling,
+        .unmake = let_go_and_forbid,
+    }, {
         .name = "kernel-without-cdev",
         .kernel = "nocdev",
         .iommufd = { "character device" },
@@ -182,6 +192,18 @@ static void let_go(const char *victim, VFIOMachine *m)
             held[i] = -1;
         }
     }
+}
+
+static void bind_sibling(const char *victim)
+{
+    vfio_rig_write(UNSAFE_INTERRUPTS, "1");
+    bind_to_iommufd("PAIR0");
+}
+
+static void let_go_and_forbid(const char *victim, VFIOMachine *m)
+{
+    let_go("PAIR0", m);
+    vfio_rig_write(UNSAFE_INTERRUPTS, "0");
 }
 
 /* Nodes */

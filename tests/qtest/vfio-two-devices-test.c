@@ -191,6 +191,8 @@ static void check_group_is_not_split(const char *first, const char *other,
     g_assert_nonnull(strstr(error, vfio_rig_address(of_one_group[1])));
     g_assert_nonnull(strstr(error, words[0]));
     g_assert_nonnull(strstr(error, words[1]));
+    g_assert_nonnull(strstr(error, vfio_rig_address(of_one_group[0])));
+    g_assert_null(strstr(error, "interrupt remapping"));
 
     g_assert_null(vfio_machine_device_add(m, together));
     find_both(m, edus);
@@ -216,11 +218,52 @@ static void test_group_by_group_first(void)
 
 static void test_group_by_two_objects(void)
 {
-    static const char *const words[] = { "belongs to another iommufd",
-                                         "not permitted" };
+    static const char *const words[] = {
+        "uses iommufd object '" VFIO_RIG_IOMMUFD "'", "not permitted" };
 
     check_group_is_not_split(",iommufd=" VFIO_RIG_IOMMUFD, ",iommufd=more",
                              words);
+}
+
+#define GUEST_IOMMU "-machine q35 -device intel-iommu,caching-mode=on "
+
+/*
+ * Behind a guest's IOMMU each device has an address space of its own, unless a
+ * conventional bridge makes one of them.  The kernel keeps a group together.
+ */
+static void test_group_in_two_address_spaces(void)
+{
+    g_autofree char *first = device_option(of_one_group[0], 0);
+    g_autofree char *apart = g_strdup_printf("%s,bus=rp",
+                                             vfio_rig_device(of_one_group[1]));
+    VFIOMachine *m =
+        vfio_machine_start(GUEST_IOMMU "-device pcie-root-port,id=rp,addr=8 "
+                           "-device %s", first);
+    g_autofree char *error = vfio_machine_device_add(m, apart);
+
+    g_assert_nonnull(error);
+    g_test_message("%s", error);
+    if (vfio_rig_iommufd()) {
+        g_assert_nonnull(strstr(error, vfio_rig_address(of_one_group[0])));
+        g_assert_nonnull(strstr(error, "another address space of the guest"));
+        g_assert_nonnull(strstr(error, "pcie-pci-bridge"));
+    } else {
+        g_assert_nonnull(strstr(error, "multiple address spaces"));
+    }
+    vfio_machine_stop(m);
+}
+
+static void test_group_behind_one_bridge(void)
+{
+    VFIOMachine *m =
+        vfio_machine_start(GUEST_IOMMU "-device pcie-pci-bridge,id=bridge "
+                           "-device %s,bus=bridge,addr=1 "
+                           "-device %s,bus=bridge,addr=2",
+                           vfio_rig_device(of_one_group[0]),
+                           vfio_rig_device(of_one_group[1]));
+
+    vfio_machine_check_run_state(m, "running");
+    vfio_machine_stop(m);
 }
 
 /* Checks what the trace says of the second device that came to an IOAS. */
@@ -479,6 +522,10 @@ int main(int argc, char **argv)
     vfio_rig_add("share-one-ioas", VFIO_RIG_IOMMUFD_ONLY, test_share_one_ioas);
     vfio_rig_add("group-shares-one-ioas", VFIO_RIG_IOMMUFD_ONLY,
                  test_group_shares_one_ioas);
+    vfio_rig_add("group-in-two-address-spaces", VFIO_RIG_BOTH,
+                 test_group_in_two_address_spaces);
+    vfio_rig_add("group-behind-one-bridge", VFIO_RIG_BOTH,
+                 test_group_behind_one_bridge);
     vfio_rig_add("bar-beyond-reach-told-once", VFIO_RIG_IOMMUFD_ONLY,
                  test_bar_beyond_reach_told_once);
     vfio_rig_add("peer-to-peer-told-once", VFIO_RIG_IOMMUFD_ONLY,
