@@ -14,6 +14,7 @@
 #include "exec/address-spaces.h"
 #include "hw/qdev-core.h"
 #include "iommufd.h"
+#include "memory-hint.h"
 #include "qapi/error.h"
 #include "qapi/qapi-events-qom.h"
 #include "qemu/cutils.h"
@@ -208,6 +209,9 @@ void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
         break;
     case EINVAL:
         explain_einval(container, errp);
+        break;
+    case EFAULT:
+        vfio_memory_explain_efault(vaddr, errp);
         break;
     }
     error_prepend(errp, "iommufd object '%s': cannot map memory for DMA at "

@@ -13,6 +13,7 @@
 #include "qemu/osdep.h"
 
 #include <glib/gstdio.h>
+#include <sys/mount.h>
 
 #include "hw/pci/pci_regs.h"
 #include "hw/pci-host/pam.h"
@@ -696,6 +697,86 @@ static void add_reserved(const Reserved *r)
     vfio_rig_add_data(ends, VFIO_RIG_BOTH, test_reserved_ends_legacy, r);
 }
 
+/* Memory that the kernel cannot pin */
+
+typedef struct Unpinnable {
+    const char *name;
+    const char *backend;
+    uint64_t size;
+    const char *words[4];
+    void (*prepare)(void);
+    void (*mend)(void);     /* then it can be; NULL if it never can */
+} Unpinnable;
+
+#define ON_DISK "/vfio-memory"
+
+/* The rig's own file system is an ext4. */
+static void make_file_on_disk(void)
+{
+    int fd;
+
+    g_assert_cmpint(mount(NULL, "/", NULL, MS_REMOUNT, NULL), ==, 0);
+    fd = open(ON_DISK, O_RDWR | O_CREAT, 0600);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(ftruncate(fd, 2 * MiB), ==, 0);
+    close(fd);
+}
+
+static void reserve_huge_pages(void)
+{
+    vfio_rig_write("/proc/sys/vm/nr_hugepages", "2");
+}
+
+static void drop_huge_pages(void)
+{
+    vfio_rig_write("/proc/sys/vm/nr_hugepages", "0");
+}
+
+static const Unpinnable unpinnable[] = {
+    {
+        .name = "plug/no-huge-pages-left",
+        .backend = "memory-backend-memfd,hugetlb=on,reserve=off",
+        .size = 4 * MiB,
+        .words = { "memory 'mem0'", "memory-backend-memfd", "2048 KiB",
+                   "HugePages_Free" },
+        .prepare = drop_huge_pages,
+        .mend = reserve_huge_pages,
+    }, {
+        .name = "plug/file-on-disk",
+        .backend = "memory-backend-file,share=on,mem-path=" ON_DISK,
+        .size = 2 * MiB,
+        .words = { "memory 'mem0'", "memory-backend-file",
+                   "neither tmpfs nor hugetlbfs", "share=off" },
+        .prepare = make_file_on_disk,
+    },
+};
+
+static void test_unpinnable_is_named(const void *data)
+{
+    const Unpinnable *u = data;
+    g_autofree char *error = NULL;
+    g_autofree char *device = NULL;
+    VFIOMachine *m;
+
+    vfio_rig_use("iommufd");
+    device = g_strdup_printf("%s,addr=4", vfio_rig_device("EDU0"));
+    u->prepare();
+    m = vfio_machine_start("-m slots=1,maxmem=1G");
+    g_assert_null(vfio_memory_plug(m, "pc-dimm", 0, u->backend, u->size));
+    error = vfio_machine_device_add(m, device);
+    g_assert_nonnull(error);
+    g_test_message("%s", error);
+    for (int i = 0; i < ARRAY_SIZE(u->words); i++) {
+        g_assert_nonnull(strstr(error, u->words[i]));
+    }
+    if (u->mend) {
+        u->mend();
+        g_assert_null(vfio_machine_device_add(m, device));
+    }
+    vfio_machine_stop(m);
+    drop_huge_pages();
+}
+
 /* huge-pages= of the iommufd object, with memory of 2 MiB pages */
 
 static uint64_t largest_page(const char *huge_pages)
@@ -755,6 +836,10 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < ARRAY_SIZE(reserved); i++) {
         add_reserved(&reserved[i]);
+    }
+    for (int i = 0; i < ARRAY_SIZE(unpinnable); i++) {
+        vfio_rig_add_data(unpinnable[i].name, VFIO_RIG_BOTH,
+                          test_unpinnable_is_named, &unpinnable[i]);
     }
     vfio_rig_add("plug/balloon-not-allowed", VFIO_RIG_BOTH,
                  test_balloon_not_allowed);

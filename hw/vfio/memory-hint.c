@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Which of the guest's memory the kernel could not pin, and what to look at
+ *
+ * EFAULT means that there is no page that may be pinned for long.  The kernel
+ * does not say why; the backend of the memory tells what it can be.  What a
+ * file may be on is from Linux, mm/gup.c, writable_file_mapping_allowed().
+ */
+#include "qemu/osdep.h"
+#include <sys/vfs.h>
+#include <linux/magic.h>
+
+#include "exec/memory.h"
+#include "exec/ramblock.h"
+#include "exec/ram_addr.h"
+#include "memory-hint.h"
+#include "qemu/rcu.h"
+#include "qemu/units.h"
+
+/* Files of these have no file system that must know of each write. */
+static bool is_in_memory(int fd)
+{
+    struct statfs fs;
+
+    return fstatfs(fd, &fs) ||
+           fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
+}
+
+static const char *explain_block(RAMBlock *block)
+{
+    int fd = qemu_ram_get_fd(block);
+
+    if (qemu_ram_pagesize(block) > qemu_real_host_page_size()) {
+        return "there may be no huge pages left, see HugePages_Free in "
+               "/proc/meminfo";
+    }
+    if (fd >= 0 && qemu_ram_is_shared(block) && !is_in_memory(fd)) {
+        return "its file is on neither tmpfs nor hugetlbfs, where devices may "
+               "not write to it; use share=off or another place";
+    }
+    return "a page of it may be poisoned (see the kernel's log), or its NUMA "
+           "node full";
+}
+
+void vfio_memory_explain_efault(void *vaddr, Error **errp)
+{
+    ram_addr_t offset;
+    RAMBlock *block;
+    MemoryRegion *mr;
+    Object *owner;
+
+    RCU_READ_LOCK_GUARD();
+    block = qemu_ram_block_from_host(vaddr, false, &offset);
+    mr = memory_region_from_host(vaddr, &offset);
+    if (!block || !mr) {
+        return;
+    }
+
+    owner = memory_region_owner(mr);
+    error_prepend(errp, "memory '%s' (%s, pages of %zu KiB): %s: ",
+                  memory_region_name(mr),
+                  owner ? object_get_typename(owner) : "the machine's",
+                  qemu_ram_pagesize(block) / (size_t)KiB, explain_block(block));
+}
