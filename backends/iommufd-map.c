@@ -12,10 +12,10 @@
  * QEMU's; the caller, which may hold the big lock, waits for them.  A helper
  * runs where its caller may run, and has its memory policy.
  *
- * If an object may have more than one thread, no area that the kernel knows
- * crosses a multiple of AREA_LIMIT.  So a range may be unmapped in pieces that
- * end there, no matter in which pieces it was mapped.  An unmap that cuts an
- * area would leave it mapped, and would look like one that finds nothing.
+ * No area that the kernel knows crosses a multiple of AREA_LIMIT, however many
+ * threads there are.  So a range may be unmapped in pieces that end there, no
+ * matter by whom and in which pieces it was mapped.  An unmap that cuts an area
+ * would leave it mapped, and would look like one that finds nothing.
  */
 #include "qemu/osdep.h"
 #include <sched.h>
@@ -139,7 +139,7 @@ static uint64_t map_chunk(const IOMMUFDWork *work, uint64_t page_size)
 {
     uint64_t least = MAX(CHUNK_MIN, pow2ceil(page_size));
 
-    if (work->size < IOMMUFD_PARALLEL_MIN) {
+    if (work->threads == 1 || work->size < IOMMUFD_PARALLEL_MIN) {
         return AREA_LIMIT;
     }
     return MIN(MAX(pow2floor(chunk_share(work)), least), AREA_LIMIT);
@@ -369,12 +369,9 @@ int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
         .vaddr = vaddr,
         .readonly = readonly,
         .threads = threads_for(be, size),
-        .count = 1,
     };
 
-    if (be->threads > 1) {
-        cut(&work, map_chunk(&work, page_size));
-    }
+    cut(&work, map_chunk(&work, page_size));
     return run(be, &work, failed);
 }
 
