@@ -14,6 +14,7 @@
 #include <glib/gstdio.h>
 
 #include "hw/vfio/vfio-abi.h"
+#include "qapi/qmp/qdict.h"
 #include "vfio-edu.h"
 
 #define SLOT 4
@@ -466,6 +467,77 @@ static void test_by_device_add(const void *data)
     vfio_machine_stop(m);
 }
 
+/* Two QEMUs that want one device at the same time */
+
+#define RACES 8
+
+static void send_device_add(VFIOMachine *m)
+{
+    QDict *device = qdict_new();
+
+    qdict_put_str(device, "driver", "vfio-pci");
+    qdict_put_str(device, "host", vfio_rig_address("EDU0"));
+    qdict_put_str(device, "id", "victim");
+    qdict_put_str(device, "addr", stringify(SLOT));
+    if (vfio_rig_iommufd()) {
+        qdict_put_str(device, "iommufd", VFIO_RIG_IOMMUFD);
+    }
+    qtest_qmp_send(m->qts, "{ 'execute': 'device_add', 'arguments': %p }",
+                   device);
+}
+
+/* One gets it, the other is told, and has nothing of it. */
+static void check_race(VFIOMachine *machines[2], char *states[2])
+{
+    g_autofree char *node = vfio_rig_iommufd() ? vfio_rig_cdev_node("EDU0")
+                                               : vfio_rig_group_node("EDU0");
+    g_autofree char *errors[2] = {};
+    g_autofree char *after = NULL;
+    VFIOEdu *edu;
+    int winner;
+
+    send_device_add(machines[0]);
+    send_device_add(machines[1]);
+    for (int i = 0; i < 2; i++) {
+        errors[i] = vfio_reply_error(qtest_qmp_receive(machines[i]->qts));
+    }
+
+    winner = errors[0] ? 1 : 0;
+    g_assert_null(errors[winner]);
+    g_assert_nonnull(errors[!winner]);
+    g_test_message("%d got it; the other: %s", winner, errors[!winner]);
+    check_text_has(errors[!winner], vfio_rig_address("EDU0"));
+    check_text_has(errors[!winner],
+                   vfio_rig_iommufd() ? "bound already" : "busy");
+    after = settle(machines[!winner], states[!winner]);
+    g_assert_cmpstr(after, ==, states[!winner]);
+
+    edu = vfio_edu_new(machines[winner], SLOT);
+    vfio_edu_check_copy(edu, 0x100000, 0x200000, 256);
+    vfio_edu_free(edu);
+    vfio_machine_device_del(machines[winner], "victim", SLOT);
+    g_assert_true(vfio_rig_wait(vfio_machine_holds(machines[winner],
+                                                   node) == 0));
+}
+
+static void test_two_qemus_race(void)
+{
+    VFIOMachine *machines[2];
+    char *states[2];
+
+    for (int i = 0; i < 2; i++) {
+        machines[i] = vfio_machine_start(" ");
+        states[i] = vfio_machine_state(machines[i]);
+    }
+    for (int i = 0; i < RACES; i++) {
+        check_race(machines, states);
+    }
+    for (int i = 0; i < 2; i++) {
+        g_free(states[i]);
+        vfio_machine_stop(machines[i]);
+    }
+}
+
 static void add_cause(const Cause *cause)
 {
     g_autofree char *at_start = g_strconcat(cause->name, "/at-start", NULL);
@@ -488,6 +560,9 @@ int main(int argc, char **argv)
 
     for (int i = 0; i < ARRAY_SIZE(causes); i++) {
         add_cause(&causes[i]);
+    }
+    if (vfio_rig_kernel_is("plain")) {
+        vfio_rig_add("two-qemus-race", VFIO_RIG_BOTH, test_two_qemus_race);
     }
 
     return g_test_run();
