@@ -9,6 +9,7 @@
 
 #include <sys/ioctl.h>
 
+#include "hw/pci/pci_regs.h"
 #include "hw/vfio/vfio-abi.h"
 #include "qapi/qmp/qdict.h"
 #include "qapi/qmp/qjson.h"
@@ -589,6 +590,68 @@ static void test_removed(void)
     check_comes_back(m, "EDU0");
 }
 
+/*
+ * The device is pulled out of its slot.  The rig's machine does that at once to
+ * a root port whose power and power indicator are switched off.
+ */
+static void pull_out(const char *name)
+{
+    g_autofree char *link = g_strdup_printf("/sys/bus/pci/devices/%s",
+                                            vfio_rig_address(name));
+    g_autofree char *folder = realpath(link, NULL);
+    g_autofree char *port = g_path_get_dirname(folder);
+    g_autofree char *config = g_build_filename(port, "config", NULL);
+    int fd = vfio_rig_open(config, O_RDWR);
+    uint8_t cap[2] = {}, next;
+    uint16_t control;
+
+    g_assert_cmpint(pread(fd, &next, 1, PCI_CAPABILITY_LIST), ==, 1);
+    while (cap[0] != PCI_CAP_ID_EXP) {
+        cap[1] = next;
+        g_assert_cmpint(pread(fd, cap, 1, cap[1]), ==, 1);
+        g_assert_cmpint(pread(fd, &next, 1, cap[1] + 1), ==, 1);
+    }
+    g_assert_cmpint(pread(fd, &control, 2, cap[1] + PCI_EXP_SLTCTL), ==, 2);
+    control |= PCI_EXP_SLTCTL_PCC | PCI_EXP_SLTCTL_PIC;
+    g_assert_cmpint(pwrite(fd, &control, 2, cap[1] + PCI_EXP_SLTCTL), ==, 2);
+    close(fd);
+}
+
+/*
+ * Nothing answers any more, and nobody was asked.  The guest reads what the bus
+ * gives, what else it has works on, and what is not there can be unplugged.
+ */
+static void test_pulled_out(void)
+{
+    g_autofree char *gone = g_strdup_printf("%s,id=gone,addr=%d",
+                                            vfio_rig_device("EDU1"), SLOT + 1);
+    g_autofree char *node = vfio_rig_cdev_node("EDU1");
+    VFIOMachine *m = start_with_device("EDU0");
+    g_autofree char *error = NULL;
+    VFIOEdu *edu;
+
+    g_assert_null(vfio_machine_device_add(m, gone));
+    edu = vfio_edu_new(m, SLOT + 1);
+    vfio_edu_check_copy(edu, 0x300000, 0x400000, 256);
+    pull_out("EDU1");
+    g_assert_cmphex(vfio_rig_command("EDU1"), ==, UINT16_MAX);
+    g_assert_cmphex(qpci_io_readl(edu->pci, edu->bar, 0), ==, 0);
+    check_dma(m);
+
+    vfio_machine_reset(m);
+    vfio_machine_check_run_state(m, "running");
+    check_dma(m);
+
+    vfio_edu_free(edu);
+    vfio_machine_device_del(m, "gone", SLOT + 1);
+    g_assert_true(vfio_rig_wait(vfio_machine_holds(m, node) == 0));
+    error = vfio_machine_device_add(m, gone);
+    g_test_message("again: %s", error);
+    g_assert_nonnull(error);
+    check_dma(m);
+    vfio_machine_stop(m);
+}
+
 static void add(const char *name, void (*fn)(void))
 {
     vfio_rig_add(name, VFIO_RIG_IOMMUFD_ONLY, fn);
@@ -619,6 +682,8 @@ int main(int argc, char **argv)
     add("host/unbinds-until-end", test_unbound_until_end);
     add("host/gives-to-another-driver", test_another_driver);
     add("host/removes", test_removed);
+    /* The last, as the device does not come back. */
+    add("host/pulls-out", test_pulled_out);
 
     return g_test_run();
 }
