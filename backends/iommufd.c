@@ -298,6 +298,18 @@ bool iommufd_backend_destroy_id(IOMMUFDBackend *be, uint32_t id, Error **errp)
     return !ret;
 }
 
+int iommufd_backend_get_hw_info(IOMMUFDBackend *be, uint32_t devid)
+{
+    struct iommu_hw_info info = {
+        .size = sizeof(info),
+        .dev_id = devid,
+    };
+    int ret = iommufd_ioctl(be->fd, IOMMU_GET_HW_INFO, &info);
+
+    trace_iommufd_backend_get_hw_info(be->fd, devid, info.out_data_type, ret);
+    return ret;
+}
+
 bool iommufd_backend_iova_ranges(IOMMUFDBackend *be, uint32_t ioas_id,
                                  Range **ranges, uint32_t *num_ranges,
                                  uint64_t *alignment, Error **errp)

@@ -79,6 +79,16 @@ void vfio_cdev_explain_no_cdev(const char *sysfsdev, Error **errp)
                       "IOMMU.\n");
 }
 
+void vfio_cdev_explain_no_iommu(Error **errp)
+{
+    ERRP_GUARD();
+    error_setg(errp, "no IOMMU stands between this device and the host's "
+               "memory, all of which the guest could read and write");
+    error_append_hint(errp, "The host must have an IOMMU that is switched on "
+                      "(in the firmware; intel_iommu=on for Intel's),\nand "
+                      "vfio's enable_unsafe_noiommu_mode should be off.\n");
+}
+
 void vfio_cdev_hint_open(const char *path, int err, Error **errp)
 {
     switch (err) {

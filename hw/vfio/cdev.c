@@ -42,6 +42,10 @@ static char *vfio_cdev_find_name(const char *sysfsdev, Error **errp)
         if (g_str_has_prefix(entry, "vfio")) {
             return g_strdup(entry);
         }
+        if (g_str_has_prefix(entry, "noiommu-vfio")) {
+            vfio_cdev_explain_no_iommu(errp);
+            return NULL;
+        }
     }
 
     if (vfio_cdev_is_absent(err)) {
@@ -219,6 +223,25 @@ bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp)
                       iommufd_backend_id(be));
     }
     return !ret;
+}
+
+bool vfio_cdev_check_iommu(VFIODevice *vbasedev, IOMMUFDBackend *be,
+                           Error **errp)
+{
+    int ret = iommufd_backend_get_hw_info(be, vbasedev->devid);
+
+    switch (-ret) {
+    case 0:
+    case ENOENT:
+        return true;
+    case EOPNOTSUPP:
+        vfio_cdev_explain_no_iommu(errp);
+        return false;
+    default:
+        error_setg_errno(errp, -ret, "cannot find out whether an IOMMU stands "
+                         "between the device and the host's memory");
+        return false;
+    }
 }
 
 bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,

@@ -50,6 +50,16 @@ void vfio_cdev_close(VFIODevice *vbasedev);
 bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp);
 
 /**
+ * vfio_cdev_check_iommu: refuse a device that reaches all of the host's memory
+ *
+ * From Linux 7.3 on, a device without an IOMMU can be bound and attached if the
+ * host allows it, and maps succeed; but the addresses that the guest gives the
+ * device go to the bus as they are.  The device is bound to @be.
+ */
+bool vfio_cdev_check_iommu(VFIODevice *vbasedev, IOMMUFDBackend *be,
+                           Error **errp);
+
+/**
  * vfio_cdev_attach_ioas: let the device's DMA go to an I/O address space
  *
  * @space: the guest's, which an error is explained by
@@ -84,6 +94,9 @@ void vfio_cdev_explain_no_folder(const char *sysfsdev, Error **errp);
 
 /* The folder is there, but no character device; sets *@errp */
 void vfio_cdev_explain_no_cdev(const char *sysfsdev, Error **errp);
+
+/* There is one, but no IOMMU behind it; sets *@errp */
+void vfio_cdev_explain_no_iommu(Error **errp);
 
 /* @err is errno from opening @path; appends to *@errp */
 void vfio_cdev_hint_open(const char *path, int err, Error **errp);

@@ -451,7 +451,8 @@ static bool vfio_iommufd_attach_device(VFIODevice *vbasedev, AddressSpace *as,
         goto close;
     }
 
-    if (!vfio_cdev_get_info(vbasedev, errp) ||
+    if (!vfio_cdev_check_iommu(vbasedev, be, errp) ||
+        !vfio_cdev_get_info(vbasedev, errp) ||
         !vfio_iommufd_keep_pages(vbasedev, true, errp)) {
         goto close;
     }

@@ -134,6 +134,17 @@ int iommufd_backend_unmap_dma(IOMMUFDBackend *be, uint32_t ioas_id,
                               hwaddr iova, uint64_t size, bool at_once);
 
 /**
+ * iommufd_backend_get_hw_info: ask for the IOMMU of a device
+ *
+ * @devid: the id in @be that the bind returned
+ *
+ * Returns 0 if there is one, whether it tells anything of itself or not, or
+ * -errno: EOPNOTSUPP if no IOMMU stands behind the device (Linux 7.3), ENOENT
+ * for a device that needs none, such as an mdev.
+ */
+int iommufd_backend_get_hw_info(IOMMUFDBackend *be, uint32_t devid);
+
+/**
  * iommufd_backend_iova_ranges: get the IOVAs that can be mapped at present
  *
  * They depend on the devices that are attached: host IOMMUs reserve ranges, and

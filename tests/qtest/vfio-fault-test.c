@@ -45,7 +45,8 @@ typedef struct Rule {
  * without notice of errors and of unplug requests, without a reset of one kind
  * if there is another, and without INTx, which a guest's driver may set up
  * again; only when INTx is set up for the first time, QEMU 7.2 refuses.
- * Whether it is an mdev matters only to x-balloon-allowed.  If there are fewer
+ * Whether it is an mdev, which has no IOMMU of its own, matters only to
+ * x-balloon-allowed.  If there are fewer
  * threads, they do all of the work.  A close that fails has closed the
  * descriptor.
  */
@@ -66,6 +67,10 @@ static const Rule plugging[] = {
       .terse = true },
     { "KVM_SET_DEVICE_ATTR", .outcome = GOES_ON, .says = "KVM VFIO device" },
     { "VFIO_DEVICE_BIND_IOMMUFD", .says = "cannot bind the device" },
+    { "IOMMU_GET_HW_INFO", .error = ENOENT, .outcome = GOES_ON },
+    { "IOMMU_GET_HW_INFO", .error = EOPNOTSUPP, .says = "no IOMMU stands",
+      .terse = true },
+    { "IOMMU_GET_HW_INFO", .says = "whether an IOMMU" },
     { "VFIO_DEVICE_GET_INFO", .says = "getting device info" },
     { "IOMMU_IOAS_ALLOC", .says = "cannot allocate an I/O address space" },
     { "VFIO_DEVICE_ATTACH_IOMMUFD_PT", .says = "cannot attach the device" },
@@ -197,6 +202,7 @@ static const struct {
     { "mmap", { EINVAL, ENODEV } },
     { "pthread_create", { EAGAIN } },
     { "IOMMU_DESTROY", { EBUSY, ENOENT } },
+    { "IOMMU_GET_HW_INFO", { EOPNOTSUPP, ENOENT } },
     { "IOMMU_IOAS_ALLOC", { EOPNOTSUPP } },
     { "IOMMU_IOAS_IOVA_RANGES", { EMSGSIZE, ENOENT } },
     { "IOMMU_IOAS_MAP", { EFAULT, EINVAL, EEXIST, EOVERFLOW, ENOSPC } },

@@ -23,6 +23,7 @@ static const struct {
     const char *name;
 } ioctls[] = {
     IOCTL(IOMMU_DESTROY),
+    IOCTL(IOMMU_GET_HW_INFO),
     IOCTL(IOMMU_IOAS_ALLOC),
     IOCTL(IOMMU_IOAS_IOVA_RANGES),
     IOCTL(IOMMU_IOAS_MAP),
