@@ -415,12 +415,27 @@ static bool vfio_iommufd_keep_pages(VFIODevice *vbasedev, bool keep,
     return !ret;
 }
 
+/*
+ * A device that is given is told apart by its number: without sysfs, its name
+ * is that of the descriptor, which another one can have later.
+ */
+static bool vfio_iommufd_is_same(VFIODevice *attached, VFIODevice *vbasedev)
+{
+    struct stat a, b;
+
+    if (vbasedev->fd_given && attached->iommufd &&
+        !fstat(attached->fd, &a) && !fstat(vbasedev->fd, &b)) {
+        return a.st_rdev == b.st_rdev;
+    }
+    return g_str_equal(attached->name, vbasedev->name);
+}
+
 static bool vfio_iommufd_is_attached(VFIODevice *vbasedev)
 {
     VFIODevice *other;
 
     QLIST_FOREACH(other, &vfio_device_list, global_next) {
-        if (g_str_equal(other->name, vbasedev->name)) {
+        if (vfio_iommufd_is_same(other, vbasedev)) {
             return true;
         }
     }

@@ -271,6 +271,29 @@ static void test_without_sysfs(void)
     free_given(&given);
 }
 
+/* The name of a descriptor says nothing of the device. */
+static void test_one_name_for_two(void)
+{
+    Given given = give("EDU0");
+    g_autofree char *other = vfio_rig_cdev_node("EDU1");
+    int fd = vfio_rig_open(other, O_RDWR);
+    VFIOMachine *m = start_without_sysfs(&given, start_with_object);
+    g_autofree char *twice = NULL;
+
+    vfio_descriptor_pass(m->qts, given.cdev, "hostdev0");
+    g_assert_null(add_device(m, "hostdev0", GIVEN));
+    vfio_descriptor_pass(m->qts, fd, "hostdev0");
+    g_assert_null(vfio_machine_device_add(m, "vfio-pci,fd=hostdev0,iommufd="
+                                          GIVEN));
+    vfio_descriptor_pass(m->qts, given.cdev, "hostdev1");
+    twice = vfio_machine_device_add(m, "vfio-pci,fd=hostdev1,iommufd=" GIVEN);
+    check_has(twice, "already attached");
+    check_dma(m);
+    vfio_machine_stop(m);
+    close(fd);
+    free_given(&given);
+}
+
 /* Then the kernel says that the descriptor is not a device's. */
 static void test_foreign_without_sysfs(void)
 {
@@ -590,6 +613,7 @@ int main(int argc, char **argv)
     add("given/two-devices", test_two_devices);
     add("given/to-ordinary-user", test_ordinary_user);
     add("given/without-sysfs", test_without_sysfs);
+    add("given/one-name-for-two", test_one_name_for_two);
     add("given/mdev", test_mdev);
 
     add("refused/foreign-without-sysfs", test_foreign_without_sysfs);
