@@ -4,10 +4,22 @@
 # How Debian itself builds qemu-system-x86, read from its source package:
 # debian/rules has the options of QEMU's configure, and comments in
 # debian/control say which packages an option needs. Needs say.sh and
-# packages.sh; SOURCE is a tree that has the folder debian.
+# packages.sh; SOURCE is a tree that has the folder debian, TOP is the project.
 
 # Where this project's package is installed.
 DEBIAN_PREFIX=/usr/lib/qemu-iommufd
+
+# debian_version BASE: prints the version of a package that is made here from
+# version BASE of a package of Debian's: that, and the time of the last commit. It
+# also works for sources without git.
+debian_version()
+{
+    local time
+    time=$(TZ=UTC0 git -C "$TOP" -c safe.directory="$TOP" log -1 \
+        --date=format-local:%Y%m%d%H%M --format=%cd 2>/dev/null || echo 0)
+
+    printf '%s+iommufd%s\n' "$1" "$time"
+}
 
 # debian_all_options SOURCE: prints the options, one a line. They are for all
 # emulators that Debian builds at once.
