@@ -12,7 +12,8 @@
 # (cache.c of its intel-iommu), and parallel maps are serialized.
 #
 # Set by the caller: RIG_DIR (build/rig), RIG_QEMU, RIG_KERNEL (a bzImage),
-# RIG_ROOT (the name of the image to run from).
+# RIG_INITRD (its initramfs, if there is one), RIG_ROOT (the name of the image to run
+# from).
 
 : "${RIG_ACCEL:=tcg}" "${RIG_MEMORY:=3072}" "${RIG_INTREMAP:=on}"
 
@@ -80,6 +81,8 @@ machine_command()
         -kernel "$RIG_KERNEL"
         -append "console=ttyS0 root=/dev/vda ro init=/rig/init ${MACHINE_KERNEL[*]} $*"
         -fw_cfg "name=opt/rig/program,file=$program")
+    # Debian's own kernel
+    [ ! -e "$RIG_INITRD" ] || MACHINE+=(-initrd "$RIG_INITRD")
     machine_disks
     machine_devices
 }
