@@ -10,7 +10,8 @@
 #include "sysemu/run-gate.h"
 #include "sysemu/runstate.h"
 
-static QLIST_HEAD(, RunGate) closed_gates = QLIST_HEAD_INITIALIZER(closed_gates);
+static QLIST_HEAD(ClosedGates, RunGate) closed_gates =
+    QLIST_HEAD_INITIALIZER(closed_gates);
 
 /* They look whether they may run. */
 static void kick_processors(void)

@@ -22,7 +22,7 @@ struct VFIOMissingSection {
     QLIST_ENTRY(VFIOMissingSection) next;
 };
 
-static QLIST_HEAD(, VFIOMissing) all_missing =
+static QLIST_HEAD(VFIOAllMissing, VFIOMissing) all_missing =
     QLIST_HEAD_INITIALIZER(all_missing);
 
 static bool gate_open(RunGate *gate, Error **errp);

@@ -17,11 +17,13 @@
 
 typedef struct VFIOMissing VFIOMissing;
 typedef struct VFIOMissingSection VFIOMissingSection;
+typedef QLIST_HEAD(VFIOMissingSections, VFIOMissingSection)
+    VFIOMissingSections;
 
 /* Of one container */
 struct VFIOMissing {
     MemoryListener *listener;
-    QLIST_HEAD(, VFIOMissingSection) sections;
+    VFIOMissingSections sections;
     Error **retried;    /* while region_add() tries again */
     QLIST_ENTRY(VFIOMissing) next;
 };
