@@ -38,6 +38,7 @@ typedef struct Rule {
     Outcome outcome;
     const char *says;   /* which step; NULL: nothing, there is nothing to do */
     bool terse;         /* QEMU 7.2's own words, without device or errno */
+    bool limited;       /* it is said once a second */
 } Rule;
 
 /*
@@ -145,7 +146,8 @@ static const Rule resetting[] = {
 };
 
 static const Rule mapping[] = {
-    { "IOMMU_IOAS_MAP", .outcome = GOES_ON, .says = "cannot map memory" },
+    { "IOMMU_IOAS_MAP", .outcome = GOES_ON, .says = "cannot map memory",
+      .limited = true },
     { }
 };
 
@@ -393,6 +395,9 @@ static void check_said(const Rule *rule, const Point *point, const char *said)
     if (!rule->terse) {
         g_assert_nonnull(strstr(said, g_strerror(point->error)));
         g_assert_true(strstr(said, "0000:") || strstr(said, "object '"));
+    }
+    if (rule->limited) {
+        g_usleep(G_USEC_PER_SEC);
     }
 }
 
