@@ -5,7 +5,7 @@
 # Tests what qemu-iommufd-host-check says of this host, and of devices in several
 # states. Its advice is followed, and has to help.
 #
-#     VFIO_TEST_KERNEL=plain|nocdev|nogroup|noremap|noiommu host-check.sh
+#     VFIO_TEST_KERNEL=plain|nocdev|nogroup|noremap|noiommu|stock host-check.sh
 
 . /rig/lib.sh
 . /rig/tap.sh
@@ -225,7 +225,25 @@ kernels()
     pretend /proc/version "Linux version 6.1.0-48-amd64 (debian-kernel@lists.debian.org)"
     look
     check "a kernel of Debian's is told" says FAIL "option CONFIG_IOMMUFD" "switched off by Debian"
-    check "... with the choices there are" says FAIL "option CONFIG_IOMMUFD" linux-source-6.12
+    check "... with the package that brings it" \
+        says FAIL "option CONFIG_IOMMUFD" "apt install ./iommufd-dkms_"
+    mount -t tmpfs module /sys/module
+    mount -t tmpfs lock /sys/kernel/security
+    echo '[none] integrity confidentiality' >/sys/kernel/security/lockdown
+    mkdir /sys/module/iommufd
+    echo OE >/sys/module/iommufd/taint
+    look
+    check "... and with its modules it is all there" says PASS "option CONFIG_IOMMUFD" iommufd-dkms
+    mv /dev/iommu /dev/iommu.away
+    look
+    check "a node that is not there is told" says FAIL "access to /dev/iommu" "there is no /dev/iommu"
+    echo 'none [integrity] confidentiality' >/sys/kernel/security/lockdown
+    look
+    check "... and a kernel that loads signed modules only, with what to do" \
+        says FAIL "access to /dev/iommu" "mokutil --import /var/lib/dkms/mok.pub"
+    mv /dev/iommu.away /dev/iommu
+    umount /sys/module
+    umount /sys/kernel/security
     echo 'CONFIG_VFIO_DEVICE_CDEV=y' >>/boot/config-6.1.0-48-amd64
     look
     check "an old kernel that has it is told" says WARN "a kernel with iommufd"
@@ -289,7 +307,8 @@ no_iommu()
 }
 
 case $VFIO_TEST_KERNEL in
-plain)   plan_and_do 37 good_host drivers in_use permission kernels command_line ;;
+stock)   plan_and_do 4 good_host ;;
+plain)   plan_and_do 40 good_host drivers in_use permission kernels command_line ;;
 nocdev)  plan_and_do 3 no_cdev ;;
 nogroup) plan_and_do 4 good_host ;;
 noremap) plan_and_do 3 no_remapping ;;
