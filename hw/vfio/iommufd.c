@@ -190,6 +190,11 @@ static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
     int ret;
 
+    if (!size) {    /* 2^64 bytes: a guest's IOMMU can ask for them */
+        range_set_bounds(&container->failed, 0, UINT64_MAX);
+        return -EINVAL;
+    }
+
     if (!vfio_iommufd_pins(container) && vfio_iommufd_is_bar(vaddr)) {
         container->no_bars = true;
         return 0;
@@ -204,15 +209,10 @@ static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
     return ret;
 }
 
-static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
-                                  ram_addr_t size, IOMMUTLBEntry *iotlb)
+static int vfio_iommufd_unmap(VFIOIOMMUFDContainer *container, hwaddr iova,
+                              ram_addr_t size, IOMMUTLBEntry *iotlb)
 {
-    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
     int ret;
-
-    if (container->leaving) {
-        return 0;
-    }
 
     vfio_missing_remove(&container->missing, iova, size);
     vfio_iommufd_forget_far_bar(container, iova, size);
@@ -228,6 +228,24 @@ static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
     }
     errno = -ret;   /* the listener's messages say %m */
     return ret;
+}
+
+static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
+                                  ram_addr_t size, IOMMUTLBEntry *iotlb)
+{
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+    const ram_addr_t half = 1ULL << 63;
+    int ret;
+
+    if (container->leaving) {
+        return 0;
+    }
+
+    if (!size) {    /* 2^64 bytes, which no call takes at once */
+        ret = vfio_iommufd_unmap(container, 0, half, iotlb);
+        return vfio_iommufd_unmap(container, half, half, iotlb) ?: ret;
+    }
+    return vfio_iommufd_unmap(container, iova, size, iotlb);
 }
 
 /* A container's life */

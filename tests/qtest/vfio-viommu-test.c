@@ -319,6 +319,31 @@ static void test_unmap_does_not_cut(void)
 }
 
 /* The host's IOMMU does not reach so far, which a guest need not know. */
+/* 2^64 bytes, whose number is 0 as QEMU's functions count them */
+static void test_all_addresses_at_once(void)
+{
+    Fixture *f = start();
+    g_autofree char *text = NULL;
+
+    map(f, 16 * MiB, DATA, PAGES(3));
+    g_assert_cmpint(viommu_unmap(f->viommu, DOMAIN, 0, 0), ==,
+                    VIRTIO_IOMMU_S_OK);
+    g_assert_cmpint(viommu_map(f->viommu, DOMAIN, 0, DATA, 0, VIOMMU_READ), ==,
+                    VIRTIO_IOMMU_S_OK);
+    g_assert_cmpint(viommu_unmap(f->viommu, DOMAIN, 0, 0), ==,
+                    VIRTIO_IOMMU_S_OK);
+    map(f, 16 * MiB, DATA, PAGES(3));
+    check_edu0(f);
+
+    g_assert_true(g_file_get_contents(f->errors, &text, NULL, NULL));
+    g_test_message("QEMU said: %s", text);
+    g_assert_nonnull(strstr(text, "cannot map memory for DMA at IOVA 0x0 to "
+                            "0xffffffffffffffff"));
+    g_assert_null(strstr(text, "cannot unmap"));
+    g_assert_cmpint(truncate(f->errors, 0), ==, 0);
+    stop(f);
+}
+
 static void test_failing_maps_do_not_fill_the_log(void)
 {
     Fixture *f = start();
@@ -509,6 +534,8 @@ int main(int argc, char **argv)
                  test_unmap_does_not_cut);
     vfio_rig_add("failing-maps-do-not-fill-the-log", VFIO_RIG_IOMMUFD_ONLY,
                  test_failing_maps_do_not_fill_the_log);
+    vfio_rig_add("all-addresses-at-once", VFIO_RIG_IOMMUFD_ONLY,
+                 test_all_addresses_at_once);
     vfio_rig_add("random", VFIO_RIG_BOTH, test_random);
     vfio_rig_add("detach-unmaps", VFIO_RIG_BOTH, test_detach_unmaps);
     vfio_rig_add("second-device-joins", VFIO_RIG_BOTH,
