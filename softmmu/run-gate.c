@@ -30,8 +30,11 @@ void run_gate_close(RunGate *gate)
         QLIST_INSERT_HEAD(&closed_gates, gate, next);
         kick_processors();
     }
-    qemu_system_vmstop_request_prepare();
-    qemu_system_vmstop_request(RUN_STATE_IO_ERROR);
+    /* Otherwise the gate is asked before it runs. */
+    if (runstate_is_running()) {
+        qemu_system_vmstop_request_prepare();
+        qemu_system_vmstop_request(RUN_STATE_IO_ERROR);
+    }
 }
 
 bool run_gates_are_closed(void)
