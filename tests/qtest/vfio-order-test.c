@@ -250,7 +250,7 @@ static Outcome bind_device(Walk *w, WalkDevice *d, unsigned context)
             return (Outcome) { who, "bound already" };
         }
         if (file->context != context) {
-            outcome = (Outcome) { who, "another iommufd" };
+            outcome = (Outcome) { who, "of its IOMMU group" };
         }
     }
     return outcome;
