@@ -34,8 +34,9 @@ static IOMMUFDBackend *iommufd_resolve(const char *path, Error **errp)
                    path, object_get_typename(found), TYPE_IOMMUFD_BACKEND);
     } else {
         error_setg(errp, "iommufd=%s: there is no object '%s'", path, path);
-        error_append_hint(errp, "Create it before the device, with -object "
-                          TYPE_IOMMUFD_BACKEND ",id=%s\n", path);
+        iommufd_error_append_remedy(errp, "create it before the device, with "
+                                    "-object " TYPE_IOMMUFD_BACKEND ",id=%s",
+                                    path);
     }
     return NULL;
 }

@@ -57,8 +57,9 @@ static bool iommufd_fd_check(int fd, const char *fd_str, Error **errp)
     }
 
     error_setg_errno(errp, -ret, "iommufd: fd=%s is not an iommufd", fd_str);
-    error_append_hint(errp, "It must be a descriptor of " IOMMUFD_DEV_PATH
-                      " that is open for reading and writing.\n");
+    iommufd_error_append_remedy(errp, "it must be a descriptor of "
+                                IOMMUFD_DEV_PATH ", open for reading and "
+                                "writing");
     return false;
 }
 
@@ -114,17 +115,17 @@ static int iommufd_open(const char *id, Error **errp)
     case ENOENT:
     case ENXIO:
     case ENODEV:
-        error_append_hint(errp, "The host's kernel must be Linux 6.6 or newer "
-                          "with CONFIG_IOMMUFD;\nif that is a module, load it "
-                          "with: modprobe iommufd\nWithout iommufd= the "
-                          "device uses its VFIO group instead.\n");
+        iommufd_error_append_remedy(errp, "the host needs Linux 6.6 or newer "
+                                    "with CONFIG_IOMMUFD, loaded with modprobe "
+                                    "iommufd if it is a module");
+        error_append_hint(errp, "Without iommufd= the device uses its VFIO "
+                          "group instead.\n");
         break;
     case EACCES:
     case EPERM:
-        error_append_hint(errp, "Give the user that QEMU runs as access to %s "
-                          "for reading and writing,\nor pass an open "
-                          "descriptor with -object iommufd,id=%s,fd=...\n",
-                          IOMMUFD_DEV_PATH, id);
+        iommufd_error_append_remedy(errp, "give the user that QEMU runs as "
+                                    "access to it, for reading and writing, or "
+                                    "pass a descriptor with fd=");
         break;
     }
     return -1;
@@ -178,15 +179,16 @@ static bool iommufd_set_accounting(IOMMUFDBackend *be, Error **errp)
                      "memlock-accounting=%s", iommufd_backend_id(be), name);
     switch (-ret) {
     case EPERM:
-        error_append_hint(errp, "This needs CAP_SYS_RESOURCE. A privileged "
-                          "program can open %s, set\n"
-                          "IOMMU_OPTION_RLIMIT_MODE there, and pass the "
-                          "descriptor with fd=, as libvirt does.\n",
+        iommufd_error_append_remedy(errp, "this needs CAP_SYS_RESOURCE, or a "
+                                    "privileged program that sets it and "
+                                    "passes the descriptor with fd=");
+        error_append_hint(errp, "The program opens %s and sets "
+                          "IOMMU_OPTION_RLIMIT_MODE, as libvirt does.\n",
                           IOMMUFD_DEV_PATH);
         break;
     case EBUSY:
-        error_append_hint(errp, "The descriptor given with fd= is in use "
-                          "already; set this before.\n");
+        iommufd_error_append_remedy(errp, "the descriptor given with fd= is in "
+                                    "use already, set this before");
         break;
     }
     return false;

@@ -48,8 +48,9 @@ void vfio_cdev_explain_no_folder(const char *sysfsdev, Error **errp)
     if (driver && is_vfio_driver(driver)) {
         error_setg(errp, "the host's driver '%s' shows no %s/vfio-dev", driver,
                    sysfsdev);
-        error_append_hint(errp, "iommufd= needs Linux 6.6 or newer on the "
-                          "host, with CONFIG_VFIO_DEVICE_CDEV.\n");
+        iommufd_error_append_remedy(errp, "iommufd= needs Linux 6.6 or newer "
+                                    "on the host, with "
+                                    "CONFIG_VFIO_DEVICE_CDEV");
         return;
     }
 
@@ -59,6 +60,8 @@ void vfio_cdev_explain_no_folder(const char *sysfsdev, Error **errp)
     } else {
         error_setg(errp, "the device is not bound to a VFIO driver");
     }
+    iommufd_error_append_remedy(errp, "give it to vfio-pci, by "
+                                "driver_override in its sysfs folder");
     error_append_hint(errp, "A PCI device is given to vfio-pci with:\n"
                       "  modprobe vfio-pci\n"
                       "  echo vfio-pci > %s/driver_override\n", sysfsdev);
@@ -74,9 +77,9 @@ void vfio_cdev_explain_no_cdev(const char *sysfsdev, Error **errp)
     ERRP_GUARD();
     error_setg(errp, "the host's kernel has no character device for the "
                "device");
-    error_append_hint(errp, "iommufd= needs Linux 6.6 or newer on the host, "
-                      "with CONFIG_VFIO_DEVICE_CDEV,\nand a device behind an "
-                      "IOMMU.\n");
+    iommufd_error_append_remedy(errp, "iommufd= needs Linux 6.6 or newer on "
+                                "the host, with CONFIG_VFIO_DEVICE_CDEV, and a "
+                                "device behind an IOMMU");
 }
 
 void vfio_cdev_explain_no_iommu(Error **errp)
@@ -84,24 +87,25 @@ void vfio_cdev_explain_no_iommu(Error **errp)
     ERRP_GUARD();
     error_setg(errp, "no IOMMU stands between this device and the host's "
                "memory, all of which the guest could read and write");
-    error_append_hint(errp, "The host must have an IOMMU that is switched on "
-                      "(in the firmware; intel_iommu=on for Intel's),\nand "
-                      "vfio's enable_unsafe_noiommu_mode should be off.\n");
+    iommufd_error_append_remedy(errp, "switch the host's IOMMU on, in the "
+                                "firmware and with intel_iommu=on for Intel's");
+    error_append_hint(errp, "vfio's enable_unsafe_noiommu_mode should be "
+                      "off.\n");
 }
 
-void vfio_cdev_hint_open(const char *path, int err, Error **errp)
+void vfio_cdev_explain_open(int err, Error **errp)
 {
     switch (err) {
     case ENOENT:
     case ENXIO:
-        error_append_hint(errp, "sysfs has the device, but /dev has no node "
-                          "for it; in a container it must be\nmade visible, "
-                          "as must /dev/iommu.\n");
+        iommufd_error_append_remedy(errp, "sysfs has the device, and its node "
+                                    "must be made visible, as must /dev/iommu, "
+                                    "in a container for instance");
         break;
     case EACCES:
     case EPERM:
-        error_append_hint(errp, "Give the user that QEMU runs as access to %s "
-                          "for reading and writing.\n", path);
+        iommufd_error_append_remedy(errp, "give the user that QEMU runs as "
+                                    "access to it, for reading and writing");
         break;
     }
 }
@@ -182,9 +186,9 @@ static bool unsafe_interrupts_are_allowed(void)
 
 static void explain_other_object(VFIODevice *sibling, Error **errp)
 {
-    error_prepend(errp, "%s of its IOMMU group uses iommufd object '%s', give "
-                  "both devices the same: ", sibling->name,
-                  iommufd_backend_id(sibling->iommufd));
+    error_prepend(errp, "%s of its IOMMU group uses iommufd object '%s': ",
+                  sibling->name, iommufd_backend_id(sibling->iommufd));
+    iommufd_error_append_remedy(errp, "give both devices the same");
 }
 
 static void explain_bind_eperm(VFIODevice *vbasedev, Error **errp)
@@ -196,7 +200,7 @@ static void explain_bind_eperm(VFIODevice *vbasedev, Error **errp)
     if (foreign) {
         error_prepend(errp, "another device of its IOMMU group is on a host "
                       "driver, %s: ", foreign);
-        error_append_hint(errp, "Give that one to vfio-pci as well.\n");
+        iommufd_error_append_remedy(errp, "give that one to vfio-pci as well");
         return;
     }
 
@@ -208,17 +212,18 @@ static void explain_bind_eperm(VFIODevice *vbasedev, Error **errp)
     if (unsafe_interrupts_are_allowed()) {
         error_prepend(errp, "another process uses a device of its IOMMU group "
                       "by iommufd: ");
+        iommufd_error_append_remedy(errp, "give all devices of a group to one "
+                                    "process");
         return;
     }
 
-    error_prepend(errp, "the host has no interrupt remapping (see "
-                  "iommufd.allow_unsafe_interrupts), or another process uses "
-                  "a device of its IOMMU group by iommufd: ");
-    error_append_hint(errp, "If there is no interrupt remapping and you trust "
-                      "the guest:\n  echo 1 > " UNSAFE_INTERRUPTS
-                      "\nor iommufd.allow_unsafe_interrupts=1 on the kernel's "
-                      "command line\n(the parameter of the same name of "
-                      "vfio_iommu_type1 does not count here).\n");
+    error_prepend(errp, "the host has no interrupt remapping, or another "
+                  "process uses a device of its IOMMU group by iommufd: ");
+    iommufd_error_append_remedy(errp, "without remapping, and if you trust the "
+                                "guest, write 1 to " UNSAFE_INTERRUPTS);
+    error_append_hint(errp, "Or put iommufd.allow_unsafe_interrupts=1 on the "
+                      "kernel's command line. The parameter\nof the same name "
+                      "of vfio_iommu_type1 does not count here.\n");
 }
 
 static void explain_bind_ebusy(VFIODevice *vbasedev, Error **errp)
@@ -232,8 +237,9 @@ static void explain_bind_ebusy(VFIODevice *vbasedev, Error **errp)
 
     error_prepend(errp, "its IOMMU group is open as /dev/vfio/%s %s: ",
                   group ?: "N", who);
-    error_append_hint(errp, "Only one of the two ways can be used at a time "
-                      "for the devices of a group.\n");
+    iommufd_error_append_remedy(errp, sibling ? "give both devices iommufd=" :
+                                "a group can be used in one of the two ways at "
+                                "a time");
 }
 
 static bool has_token(VFIODevice *vbasedev)
@@ -268,8 +274,8 @@ static void explain_bind_eacces(VFIODevice *vbasedev, Error **errp)
 {
     error_prepend(errp, "the user of its PF has set a VF token, which %s: ",
                   has_token(vbasedev) ? "is not this one" : "is not given");
-    error_append_hint(errp, "Give the same vf-token= to the PF and to its "
-                      "VFs.\n");
+    iommufd_error_append_remedy(errp, "give the same vf-token= to the PF and "
+                                "to its VFs");
 }
 
 /* Linux 6.17 knows the flag, and reads too little of the call's argument. */
@@ -277,8 +283,9 @@ static void explain_bind_e2big(Error **errp)
 {
     error_prepend(errp, "the host's kernel cannot read vf-token= with "
                   "iommufd=, a defect that is mended in Linux 6.19: ");
-    error_append_hint(errp, "Update the host's kernel, or leave it out if the "
-                      "device's PF is not used through VFIO.\n");
+    iommufd_error_append_remedy(errp, "update the host's kernel, or leave it "
+                                "out if the device's PF is not used through "
+                                "VFIO");
 }
 
 static void explain_bind_einval(VFIODevice *vbasedev, Error **errp)
@@ -286,24 +293,25 @@ static void explain_bind_einval(VFIODevice *vbasedev, Error **errp)
     if (has_token(vbasedev) && !may_take_token(vbasedev->sysfsdev)) {
         error_prepend(errp, "vf-token= is given, and the device takes no VF "
                       "token: ");
-        error_append_hint(errp, "Only a PF and its VFs take one, if the PF is "
-                          "on a VFIO driver. Leave it out.\n");
+        iommufd_error_append_remedy(errp, "leave it out: a PF and its VFs take "
+                                    "one, if the PF is on a VFIO driver");
         return;
     }
 
     error_prepend(errp, "it is bound already, or cannot be bound: ");
-    error_append_hint(errp, "Most likely another process uses the device. If "
-                      "none does: the platform keeps identity\nmappings for it "
-                      "(the kernel's log says so), or its DMA is not "
-                      "cache-coherent.\n");
+    iommufd_error_append_remedy(errp, "see whether another process uses it, and "
+                                "else the kernel's log");
+    error_append_hint(errp, "If no process does, the platform keeps identity "
+                      "mappings for it (the kernel's log says so),\nor its DMA "
+                      "is not cache-coherent.\n");
 }
 
 /* Only a descriptor that was given, and that sysfs does not show */
 static void explain_bind_enotty(Error **errp)
 {
     error_prepend(errp, "the descriptor is not of a VFIO device: ");
-    error_append_hint(errp, "fd= must be a descriptor of "
-                      "/dev/vfio/devices/vfioN.\n");
+    iommufd_error_append_remedy(errp, "fd= must be a descriptor of "
+                                "/dev/vfio/devices/vfioN");
 }
 
 void vfio_cdev_explain_bind(VFIODevice *vbasedev, int err, Error **errp)
@@ -340,8 +348,9 @@ static void explain_attach_einval(VFIODevice *vbasedev, VFIOAddressSpace *space,
 
     if (apart) {
         error_prepend(errp, "%s of its IOMMU group is in another address space "
-                      "of the guest; behind one pcie-pci-bridge both are in "
-                      "one: ", apart->name);
+                      "of the guest: ", apart->name);
+        iommufd_error_append_remedy(errp, "put both behind one "
+                                    "pcie-pci-bridge");
         error_append_hint(errp, "A guest's IOMMU gives each device an address "
                           "space, but one to all devices behind a\n"
                           "conventional bridge.\n");
@@ -360,15 +369,15 @@ void vfio_cdev_explain_attach(VFIODevice *vbasedev, VFIOAddressSpace *space,
     case EADDRINUSE:
         error_prepend(errp, "guest memory lies where the device's IOMMU "
                       "reserves addresses or does not reach: ");
-        error_append_hint(errp, "See iommu_group/reserved_regions in the "
-                          "device's sysfs folder.\n");
+        iommufd_error_append_remedy(errp, "iommu_group/reserved_regions in the "
+                                    "device's sysfs folder lists these");
         break;
     case EINVAL:
         explain_attach_einval(vbasedev, space, errp);
         break;
     case ENOMEM:
-        error_append_hint(errp, "All of the guest's memory is locked for DMA; "
-                          "see RLIMIT_MEMLOCK (ulimit -l).\n");
+        iommufd_error_append_remedy(errp, "all of the guest's memory is locked "
+                                    "for DMA, see RLIMIT_MEMLOCK (ulimit -l)");
         break;
     }
 }

@@ -94,8 +94,9 @@ static bool vfio_cdev_has_number(int fd, dev_t number, const char *path,
     if (!S_ISCHR(st.st_mode) || st.st_rdev != number) {
         error_setg(errp, "%s is not the character device %u:%u that sysfs "
                    "names", path, major(number), minor(number));
-        error_append_hint(errp, "The nodes in " VFIO_CDEV_DIR
-                          " are out of date; udev or devtmpfs keeps them.\n");
+        iommufd_error_append_remedy(errp, "the nodes in " VFIO_CDEV_DIR
+                                    " are out of date, udev or devtmpfs keeps "
+                                    "them");
         return false;
     }
 
@@ -132,7 +133,7 @@ bool vfio_cdev_open(VFIODevice *vbasedev, Error **errp)
     trace_vfio_cdev_open(vbasedev->name, path, fd);
     if (fd < 0) {
         error_setg_errno(errp, err, "cannot open %s", path);
-        vfio_cdev_hint_open(path, err, errp);
+        vfio_cdev_explain_open(err, errp);
         return false;
     }
 

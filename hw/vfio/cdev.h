@@ -98,12 +98,12 @@ void vfio_cdev_explain_no_cdev(const char *sysfsdev, Error **errp);
 /* There is one, but no IOMMU behind it; sets *@errp */
 void vfio_cdev_explain_no_iommu(Error **errp);
 
-/* @err is errno from opening @path; appends to *@errp */
-void vfio_cdev_hint_open(const char *path, int err, Error **errp);
+/* @err is errno from opening the node; adds the remedy to *@errp */
+void vfio_cdev_explain_open(int err, Error **errp);
 
 /*
- * @err is errno from VFIO_DEVICE_BIND_IOMMUFD; adds the cause to *@errp, which
- * QMP shows, and the remedy to its hint, which a person sees.
+ * @err is errno from VFIO_DEVICE_BIND_IOMMUFD; adds the cause and the remedy to
+ * *@errp, and more to its hint, which only a person sees.
  */
 void vfio_cdev_explain_bind(VFIODevice *vbasedev, int err, Error **errp);
 

@@ -16,6 +16,7 @@
 #include "monitor/monitor.h"
 #include "qapi/error.h"
 #include "qemu/ctype.h"
+#include "sysemu/iommufd.h"
 
 /*
  * The monitor owns a descriptor with a getfd name until it is taken, but not
@@ -36,16 +37,15 @@ static bool fd_check_options(VFIODevice *vbasedev, const char *other,
     }
     if (other) {
         error_setg(errp, "%s names a device, and so does fd=", other);
-        error_append_hint(errp, "Give one of the two.\n");
+        iommufd_error_append_remedy(errp, "give one of the two");
         return false;
     }
 
     if (!vbasedev->iommufd) {
         error_setg(errp, "fd= needs iommufd=");
-        error_append_hint(errp, "A device's descriptor is used with an "
-                          "iommufd object: -object iommufd,id=iommufd0\n"
-                          "and iommufd=iommufd0 for the device. Without "
-                          "iommufd= it is named by host= or\nsysfsdev=.\n");
+        iommufd_error_append_remedy(errp, "create an object (-object iommufd,"
+                                    "id=iommufd0) and give iommufd=iommufd0, "
+                                    "or name the device by host= or sysfsdev=");
         return false;
     }
     return true;
@@ -75,10 +75,11 @@ static void fd_explain_other(int fd, const char *path, Error **errp)
     } else {
         error_setg(errp, "it is of %s and not of a VFIO device", target);
     }
-    error_append_hint(errp, "It must be a descriptor of "
-                      "/dev/vfio/devices/vfioN that is open for reading and\n"
-                      "writing. vfioN is in the folder vfio-dev of the "
-                      "device's folder in sysfs.\n");
+    iommufd_error_append_remedy(errp, "it must be a descriptor of "
+                                "/dev/vfio/devices/vfioN, open for reading and "
+                                "writing");
+    error_append_hint(errp, "vfioN is in the folder vfio-dev of the device's "
+                      "folder in sysfs.\n");
 }
 
 /*

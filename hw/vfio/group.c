@@ -13,6 +13,7 @@
 
 #include "hw/vfio/vfio-common.h"
 #include "qapi/error.h"
+#include "sysemu/iommufd.h"
 
 static bool vfio_group_find(VFIODevice *vbasedev, int *groupid, Error **errp)
 {
@@ -77,7 +78,8 @@ static void vfio_group_explain_iommufd(VFIODevice *vbasedev, Error **errp)
         if (other->iommufd && vfio_group_is_shared(vbasedev, other)) {
             error_prepend(errp, "its IOMMU group is used with iommufd=, by %s: ",
                           other->name);
-            error_append_hint(errp, "Give both devices the same iommufd=.\n");
+            iommufd_error_append_remedy(errp, "give both devices the same "
+                                        "iommufd=");
             return;
         }
     }
@@ -95,13 +97,14 @@ static bool vfio_has_cdev(VFIODevice *vbasedev)
 }
 
 /* A kernel without VFIO_GROUP lacks exactly the files that are opened here. */
-static void vfio_group_hint_iommufd(VFIODevice *vbasedev, Error **errp)
+static void vfio_group_lead_to_iommufd(VFIODevice *vbasedev, Error **errp)
 {
     if (access("/dev/vfio/vfio", F_OK) && errno == ENOENT &&
         vfio_has_cdev(vbasedev)) {
-        error_append_hint(errp, "The host has no /dev/vfio/vfio, but a "
-                          "character device for this device:\nuse -object "
-                          "iommufd,id=iommufd0 and iommufd=iommufd0.\n");
+        iommufd_error_append_remedy(errp, "the host has no /dev/vfio/vfio, but "
+                                    "a character device for this device, so "
+                                    "use -object iommufd,id=iommufd0 and "
+                                    "iommufd=iommufd0");
     }
 }
 
@@ -134,7 +137,7 @@ bool vfio_legacy_attach_device(VFIODevice *vbasedev, AddressSpace *as,
     group = vfio_get_group(groupid, as, errp);
     if (!group) {
         vfio_group_explain_iommufd(vbasedev, errp);
-        vfio_group_hint_iommufd(vbasedev, errp);
+        vfio_group_lead_to_iommufd(vbasedev, errp);
         return false;
     }
 

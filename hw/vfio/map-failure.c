@@ -161,20 +161,25 @@ static void explain_enomem(VFIOContainer *base, hwaddr iova, ram_addr_t size,
     }
 
     error_prepend(errp, "%"PRIu64" MiB have to be locked%s (%"PRIu64" MiB "
-                  "are), and RLIMIT_MEMLOCK is %"PRIu64" MiB (prlimit "
-                  "--memlock --pid %d raises it): ",
+                  "are), and RLIMIT_MEMLOCK is %"PRIu64" MiB: ",
                   (uint64_t)DIV_ROUND_UP(bytes, MiB), each, pinned_mib(),
-                  (uint64_t)limit.rlim_cur / MiB, getpid());
-    error_append_hint(errp, "Raise the limit: ulimit -l, LimitMEMLOCK= in a "
-                      "systemd unit, <hard_limit> in a libvirt\ndomain; "
-                      "prlimit --memlock --pid %d for this QEMU.\n"
-                      "What other processes of this user have locked counts "
-                      "as well, unless the iommufd\nobject has "
-                      "memlock-accounting=process.\n", getpid());
+                  (uint64_t)limit.rlim_cur / MiB);
+    iommufd_error_append_remedy(errp, "raise it, with prlimit --memlock --pid "
+                                "%d for instance%s", getpid(),
+                                bytes > limit.rlim_cur ? "" :
+                                ", or give the iommufd object "
+                                "memlock-accounting=process, as other "
+                                "processes of this user have locked memory");
+    error_append_hint(errp, "ulimit -l, LimitMEMLOCK= in a systemd unit and "
+                      "<hard_limit> in a libvirt domain raise\nit as well. "
+                      "What other processes of this user have locked counts, "
+                      "unless the iommufd\nobject has "
+                      "memlock-accounting=process.\n");
 }
 
 static void explain_einval(VFIOIOMMUFDContainer *container, Error **errp)
 {
+    g_autoptr(GString) text = g_string_new(NULL);
     g_autofree Range *ranges = NULL;
     uint64_t alignment;
     uint32_t i, num_ranges;
@@ -189,11 +194,12 @@ static void explain_einval(VFIOIOMMUFDContainer *container, Error **errp)
         return;
     }
 
-    error_append_hint(errp, "It can map:\n");
     for (i = 0; i < num_ranges; i++) {
-        error_append_hint(errp, "  0x%"PRIx64" to 0x%"PRIx64"\n",
-                          range_lob(&ranges[i]), range_upb(&ranges[i]));
+        g_string_append_printf(text, "%s0x%"PRIx64" to 0x%"PRIx64,
+                               i ? ", " : "", range_lob(&ranges[i]),
+                               range_upb(&ranges[i]));
     }
+    iommufd_error_append_remedy(errp, "it can map %s", text->str);
 }
 
 void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,

@@ -60,6 +60,15 @@ struct IOMMUFDBackend {
  */
 const char *iommufd_backend_id(IOMMUFDBackend *be);
 
+/**
+ * iommufd_error_append_remedy: add "; REMEDY" to the message of *@errp
+ *
+ * It is short.  Commands and explanations can follow, as hints for a person;
+ * hints that *@errp has already are lost.
+ */
+void iommufd_error_append_remedy(Error **errp, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3);
+
 /* The number of processors that the calling thread may run on */
 unsigned iommufd_processors(void);
 

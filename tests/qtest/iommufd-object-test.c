@@ -421,6 +421,7 @@ static void test_foreign_descriptor(const void *descriptor)
     vfio_descriptor_pass(qts, fd, "passed");
     error = object_add_fd(qts, "a", "passed");
     check_has(error, "not an iommufd");
+    check_has(error, "must be a descriptor of /dev/iommu");
     check_has(error, "passed");
     g_assert_false(has_object(qts, "a"));
     g_assert_null(object_add(qts, "a"));

@@ -4,7 +4,8 @@
  *
  * Each cause is tried twice: with -device, where QEMU ends with status 1 and
  * one message; and with device_add, where the machine goes on unchanged and
- * the same device works once the cause is gone.
+ * the same device works once the cause is gone.  What to do is in the message
+ * both times: programs, which use QMP, do not see hints.
  */
 #include "qemu/osdep.h"
 
@@ -25,11 +26,12 @@
 typedef struct Cause {
     const char *name;
 
-    /* What the message contains; empty: not in this mode, or no hint */
+    /* What the message contains; empty: not in this mode, or nothing to do */
     const char *legacy[3];
     const char *iommufd[3];
+    const char *remedy;         /* what to do, in the message as well */
+    const char *legacy_remedy;
     const char *hint;           /* shown at start only, QMP has no hints */
-    const char *legacy_hint;
 
     const char *kernel;         /* VFIO_TEST_KERNEL, "plain" by default */
     const char *victim;         /* device of the rig, EDU0 by default */
@@ -69,7 +71,8 @@ static const Cause causes[] = {
     {
         .name = "object-absent",
         .iommufd = { "iommufd=absent", "no object" },
-        .hint = "-object iommufd,id=absent",
+        .remedy = "create it before the device, with -object iommufd,"
+                  "id=absent",
         .iommufd_id = "absent",
         .unmake = create_absent,
     }, {
@@ -79,13 +82,14 @@ static const Cause causes[] = {
     }, {
         .name = "iommu-missing",
         .iommufd = { VFIO_RIG_IOMMUFD, "/dev/iommu", "No such file" },
-        .hint = "CONFIG_IOMMUFD",
+        .remedy = "with CONFIG_IOMMUFD, loaded with modprobe iommufd",
         .make = hide_iommu,
         .unmake = show_iommu,
     }, {
         .name = "iommu-denied",
         .iommufd = { VFIO_RIG_IOMMUFD, "/dev/iommu", "Permission denied" },
-        .hint = "fd=",
+        .remedy = "access to it, for reading and writing, or pass a "
+                  "descriptor with fd=",
         .make = deny_iommu,
         .unmake = allow_iommu,
     }, {
@@ -97,7 +101,8 @@ static const Cause causes[] = {
         .name = "no-driver",
         .legacy = { "/dev/vfio/", "No such file" },
         .iommufd = { "not bound", "VFIO driver" },
-        .hint = "driver_override",
+        .remedy = "give it to vfio-pci, by driver_override",
+        .hint = "/sys/bus/pci/drivers_probe",
         .make = unbind,
         .unmake = give_to_vfio,
     }, {
@@ -105,32 +110,33 @@ static const Cause causes[] = {
         .victim = "NVME0",
         .legacy = { "/dev/vfio/", "No such file" },
         .iommufd = { "'nvme'", "VFIO driver" },
-        .hint = "driver_override",
+        .remedy = "give it to vfio-pci, by driver_override",
+        .hint = "/sys/bus/pci/drivers_probe",
         .make = give_to_nvme,
         .unmake = give_to_vfio,
     }, {
         .name = "cdev-missing",
         .iommufd = { "/dev/vfio/devices/vfio", "No such file" },
-        .hint = "/dev",
+        .remedy = "its node must be made visible",
         .make = hide_cdev,
         .unmake = show_cdev,
     }, {
         .name = "cdev-denied",
         .iommufd = { "/dev/vfio/devices/vfio", "Permission denied" },
-        .hint = "access to /dev/vfio/devices/vfio",
+        .remedy = "access to it, for reading and writing",
         .make = deny_cdev,
         .unmake = allow_cdev,
     }, {
         .name = "group-held",
         .legacy = { "/dev/vfio/", "busy" },
         .iommufd = { "bind", VFIO_RIG_IOMMUFD, "group is open" },
-        .hint = "at a time",
+        .remedy = "in one of the two ways at a time",
         .make = hold_group,
         .unmake = let_go,
     }, {
         .name = "bound-already",
         .iommufd = { "bind", VFIO_RIG_IOMMUFD, "bound already" },
-        .hint = "another process",
+        .remedy = "see whether another process uses it",
         .make = bind_to_iommufd,
         .unmake = let_go,
     }, {
@@ -139,23 +145,26 @@ static const Cause causes[] = {
         .victim = "PAIR1",
         .iommufd = { "bind", VFIO_RIG_IOMMUFD,
                      "another process uses a device of its IOMMU group" },
+        .remedy = "give all devices of a group to one process",
         .make = bind_sibling,
         .unmake = let_go_and_forbid,
     }, {
         .name = "kernel-without-cdev",
         .kernel = "nocdev",
         .iommufd = { "character device" },
-        .hint = "VFIO_DEVICE_CDEV",
+        .remedy = "needs Linux 6.6 or newer on the host, with "
+                  "CONFIG_VFIO_DEVICE_CDEV",
     }, {
         .name = "kernel-without-groups",
         .kernel = "nogroup",
         .legacy = { "/dev/vfio/", "No such file" },
-        .legacy_hint = "use -object iommufd,id=iommufd0 and iommufd=iommufd0",
+        .legacy_remedy = "use -object iommufd,id=iommufd0 and iommufd=iommufd0",
         .make = expect_no_container,
     }, {
         .name = "no-interrupt-remapping",
         .kernel = "noremap",
         .iommufd = { "bind", "interrupt remapping", "allow_unsafe_interrupts" },
+        .remedy = "write 1 to " UNSAFE_INTERRUPTS,
         .hint = "iommufd.allow_unsafe_interrupts=1",
         .make = forbid_unsafe_interrupts,
         .unmake = allow_unsafe_interrupts,
@@ -309,9 +318,9 @@ static const char *const *words_of(const Cause *cause)
     return vfio_rig_iommufd() ? cause->iommufd : cause->legacy;
 }
 
-static const char *hint_of(const Cause *cause)
+static const char *remedy_of(const Cause *cause)
 {
-    return vfio_rig_iommufd() ? cause->hint : cause->legacy_hint;
+    return vfio_rig_iommufd() ? cause->remedy : cause->legacy_remedy;
 }
 
 /* The device that cannot work, as written for -device and device_add */
@@ -382,6 +391,10 @@ static void check_message(const Cause *cause, const char *text)
         check_text_has(text, words_of(cause)[i]);
     }
 
+    if (remedy_of(cause)) {
+        check_text_has(text, remedy_of(cause));
+    }
+
     /* If the message is about the device, it says which one. */
     if (!cause->device && !cause->iommufd_id) {
         check_text_has(text, vfio_rig_address(victim_of(cause)));
@@ -405,8 +418,8 @@ static void test_at_start(const void *data)
 
     vfio_rig_check_refusal(status, text);
     check_message(cause, text);
-    if (hint_of(cause)) {
-        check_text_has(text, hint_of(cause));
+    if (vfio_rig_iommufd() && cause->hint) {
+        check_text_has(text, cause->hint);
     }
 }
 

@@ -303,6 +303,7 @@ static void test_foreign_without_sysfs(void)
     g_autofree char *error = add_device_number(m, null, GIVEN);
 
     check_has(error, "not of a VFIO device");
+    check_has(error, "must be a descriptor of /dev/vfio/devices/vfioN");
     g_assert_true(has_number(m, null));
     g_assert_null(add_device_number(m, given.cdev, GIVEN));
     check_dma(m);
@@ -414,6 +415,7 @@ static void check_refused(VFIOMachine *m, const VFIODescriptor *descriptor,
     g_autofree char *after = NULL;
 
     check_has(number, word_for(descriptor));
+    check_has(number, "open for reading and writing");
     g_assert_true(has_number(m, fd));
 
     vfio_descriptor_pass(m->qts, fd, "passed");
@@ -474,8 +476,9 @@ static void test_options_that_conflict(void)
     g_autofree char *with_sysfsdev =
         g_strdup_printf("%s,sysfsdev=%s", with_object, folder);
 
-    check_device_error(m, alone, "fd= needs iommufd=");
-    check_device_error(m, with_host, "host= names a device, and so does fd=");
+    check_device_error(m, alone, "fd= needs iommufd=; create an object");
+    check_device_error(m, with_host, "host= names a device, and so does fd=; "
+                       "give one of the two");
     check_device_error(m, with_sysfsdev, "sysfsdev= names a device");
     g_assert_null(add_device_number(m, given.cdev, GIVEN));
     check_dma(m);

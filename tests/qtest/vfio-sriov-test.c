@@ -219,7 +219,8 @@ static void test_newer_kernel_asks_for_token(void)
 {
     VFIOMachine *m = start_newer(VFIO_FAULT_TOKENS_WANTED, TOKEN);
 
-    check_refused(m, "", "VF token, which is not given: Permission denied");
+    check_refused(m, "", "VF token, which is not given: Permission denied; "
+                  "give the same vf-token= to the PF and to its VFs");
     check_refused(m, ",vf-token=" OTHER_TOKEN,
                   "VF token, which is not this one: Permission denied");
     g_assert_null(plug_vf_with(m, ",vf-token=" TOKEN));
@@ -237,6 +238,7 @@ static void test_newer_kernel_refuses_token(void)
     g_assert_nonnull(reason);
     g_test_message("%s", reason);
     g_assert_nonnull(strstr(reason, "the device takes no VF token"));
+    g_assert_nonnull(strstr(reason, "leave it out"));
     check_refused(m, ",vf-token=" TOKEN, "Invalid argument");
     g_assert_null(plug_vf(m));
     stop_newer(m);
@@ -248,6 +250,7 @@ static void test_kernel_cannot_read_token(void)
 
     check_refused(m, ",vf-token=" TOKEN, "cannot read vf-token=");
     check_refused(m, ",vf-token=" TOKEN, "mended in Linux 6.19");
+    check_refused(m, ",vf-token=" TOKEN, "update the host's kernel");
     g_assert_null(plug_vf(m));
     stop_newer(m);
 }

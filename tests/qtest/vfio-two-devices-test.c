@@ -172,7 +172,7 @@ static void test_two_objects(void)
  * the kernel refuses, and then by the same path.
  */
 static void check_group_is_not_split(const char *first, const char *other,
-                                     const char *const words[2])
+                                     const char *const words[3])
 {
     VFIOMachine *m =
         vfio_machine_start("-object iommufd,id=more "
@@ -191,6 +191,7 @@ static void check_group_is_not_split(const char *first, const char *other,
     g_assert_nonnull(strstr(error, vfio_rig_address(of_one_group[1])));
     g_assert_nonnull(strstr(error, words[0]));
     g_assert_nonnull(strstr(error, words[1]));
+    g_assert_nonnull(strstr(error, words[2]));
     g_assert_nonnull(strstr(error, vfio_rig_address(of_one_group[0])));
     g_assert_null(strstr(error, "interrupt remapping"));
 
@@ -203,15 +204,16 @@ static void check_group_is_not_split(const char *first, const char *other,
 
 static void test_group_by_iommufd_first(void)
 {
-    static const char *const words[] = { "used with iommufd=", "busy" };
+    static const char *const words[] = {
+        "used with iommufd=", "busy", "give both devices the same iommufd=" };
 
     check_group_is_not_split(",iommufd=" VFIO_RIG_IOMMUFD, "", words);
 }
 
 static void test_group_by_group_first(void)
 {
-    static const char *const words[] = { "group is open as /dev/vfio/",
-                                         "busy" };
+    static const char *const words[] = {
+        "group is open as /dev/vfio/", "busy", "give both devices iommufd=" };
 
     check_group_is_not_split("", ",iommufd=" VFIO_RIG_IOMMUFD, words);
 }
@@ -219,7 +221,8 @@ static void test_group_by_group_first(void)
 static void test_group_by_two_objects(void)
 {
     static const char *const words[] = {
-        "uses iommufd object '" VFIO_RIG_IOMMUFD "'", "not permitted" };
+        "uses iommufd object '" VFIO_RIG_IOMMUFD "'", "not permitted",
+        "give both devices the same" };
 
     check_group_is_not_split(",iommufd=" VFIO_RIG_IOMMUFD, ",iommufd=more",
                              words);
@@ -246,7 +249,7 @@ static void test_group_in_two_address_spaces(void)
     if (vfio_rig_iommufd()) {
         g_assert_nonnull(strstr(error, vfio_rig_address(of_one_group[0])));
         g_assert_nonnull(strstr(error, "another address space of the guest"));
-        g_assert_nonnull(strstr(error, "pcie-pci-bridge"));
+        g_assert_nonnull(strstr(error, "put both behind one pcie-pci-bridge"));
     } else {
         g_assert_nonnull(strstr(error, "multiple address spaces"));
     }
