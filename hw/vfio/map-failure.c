@@ -252,13 +252,12 @@ void vfio_iommufd_map_failed(VFIOContainer *base, MemoryRegionSection *section,
         exit(EXIT_FAILURE);
     }
 
+    vfio_missing_add(&container->missing, section, &err);
     qapi_event_send_iommufd_map_error(iommufd_backend_id(container->be), iova,
                                       end - iova, error_get_pretty(err));
-    error_append_hint(&err, "The VM does not run until it is mapped or gone: "
-                      "cont tries again, and device_del\ntakes back memory "
-                      "that was just plugged.\n");
+    error_append_hint(&err, "The VM does not run until it is mapped or "
+                      "gone.\n");
     error_report_err(err);
-    vfio_missing_add(&container->missing, section);
 }
 
 /*

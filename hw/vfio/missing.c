@@ -10,6 +10,7 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/range.h"
+#include "sysemu/iommufd.h"
 #include "sysemu/run-gate.h"
 
 /*
@@ -73,7 +74,24 @@ static DeviceState *dimm_being_plugged(MemoryRegion *mr)
     return find.dimm;
 }
 
-void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section)
+/* Other memory than such a DIMM cannot be taken back. */
+static void vfio_missing_lead_on(const VFIOMissingSection *entry, Error **errp)
+{
+    g_autofree char *path = NULL;
+
+    if (!entry->dimm) {
+        iommufd_error_append_remedy(errp, "cont tries again");
+        return;
+    }
+
+    path = object_get_canonical_path(OBJECT(entry->dimm));
+    iommufd_error_append_remedy(errp, "cont tries again, and device_del of "
+                                "'%s' takes the memory back",
+                                entry->dimm->id ?: path);
+}
+
+void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section,
+                      Error **errp)
 {
     VFIOMissingSection *entry = g_new(VFIOMissingSection, 1);
 
@@ -82,6 +100,7 @@ void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section)
     entry->dimm = dimm_being_plugged(section->mr);
     memory_region_ref(section->mr);
     QLIST_INSERT_HEAD(&missing->sections, entry, next);
+    vfio_missing_lead_on(entry, errp);
     run_gate_close(&gate);
 }
 
@@ -132,6 +151,7 @@ static bool vfio_missing_retry(VFIOMissing *missing, Error **errp)
         missing->listener->region_add(missing->listener, &entry->section);
         missing->retried = NULL;
         if (err) {
+            vfio_missing_lead_on(entry, &err);
             error_propagate(errp, err);
             return false;
         }

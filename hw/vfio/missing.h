@@ -42,9 +42,11 @@ void vfio_missing_destroy(VFIOMissing *missing);
 /**
  * vfio_missing_add: region_add() could not map @section
  *
- * The VM stops; see run_gate_close().
+ * The VM stops; see run_gate_close().  What leads on is added to *@errp, which
+ * says why.
  */
-void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section);
+void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section,
+                      Error **errp);
 
 /* region_add() is called for a section that is kept here. */
 bool vfio_missing_is_retried(VFIOMissing *missing);

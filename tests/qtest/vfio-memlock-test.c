@@ -198,6 +198,10 @@ static void wait_dimm_error(VFIOMachine *m)
                                 "385 MiB have to be locked");
 }
 
+/* How an error ends that says what leads on */
+#define DIMM_LEADS_ON \
+    "; cont tries again, and device_del of 'dimm0' takes the memory back"
+
 /* @command, which would let the guest run, says why it does not. */
 static void check_runs_in_vain(VFIOMachine *m, const char *command,
                                const char *state)
@@ -208,6 +212,7 @@ static void check_runs_in_vain(VFIOMachine *m, const char *command,
     g_assert_nonnull(strstr(error, "385 MiB have to be locked"));
     g_assert_nonnull(strstr(error, "RLIMIT_MEMLOCK is 320 MiB"));
     g_assert_nonnull(strstr(error, "prlimit --memlock --pid"));
+    g_assert_true(g_str_has_suffix(error, DIMM_LEADS_ON));
     vfio_machine_check_run_state(m, state);
 }
 
@@ -436,6 +441,32 @@ static void test_only_missing_dimm_is_taken_back(void)
     g_assert_nonnull(vfio_memory_drop(m, 1));
     vfio_machine_cont(m);
     check_dma(m);
+    vfio_machine_stop(m);
+}
+
+/* What QEMU never takes back is not offered. */
+static void test_nvdimm_stays(void)
+{
+    VFIOMachine *m = start_limited("-machine nvdimm=on");
+    g_autofree char *error = NULL;
+    QDict *event;
+    const char *reason;
+
+    g_assert_null(vfio_memory_plug(m, "nvdimm", DIMM_SLOT,
+                                   "memory-backend-ram", DIMM_SIZE));
+    event = qtest_qmp_eventwait_ref(m->qts, "IOMMUFD_MAP_ERROR");
+    reason = qdict_get_str(qdict_get_qdict(event, "data"), "reason");
+    g_test_message("%s", reason);
+    g_assert_true(g_str_has_suffix(reason, "; cont tries again"));
+    qobject_unref(event);
+    qtest_qmp_eventwait(m->qts, "STOP");
+
+    error = vfio_machine_qmp_error(m, "cont", "");
+    g_assert_nonnull(error);
+    g_assert_true(g_str_has_suffix(error, "; cont tries again"));
+    g_assert_nonnull(vfio_memory_ask_back(m, DIMM_SLOT));
+    raise_limit(m);
+    vfio_machine_cont(m);
     vfio_machine_stop(m);
 }
 
@@ -906,6 +937,7 @@ int main(int argc, char **argv)
     vfio_rig_add("runs/gdb", VFIO_RIG_IOMMUFD_ONLY, test_gdb);
     vfio_rig_add("only-missing-dimm-is-taken-back", VFIO_RIG_IOMMUFD_ONLY,
                  test_only_missing_dimm_is_taken_back);
+    vfio_rig_add("nvdimm-stays", VFIO_RIG_IOMMUFD_ONLY, test_nvdimm_stays);
     vfio_rig_add("guest-goes-on-without-dimm", VFIO_RIG_IOMMUFD_ONLY,
                  test_guest_goes_on_without_dimm);
     vfio_rig_add("cont-works-without-dimm", VFIO_RIG_IOMMUFD_ONLY,
