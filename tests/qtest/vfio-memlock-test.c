@@ -8,6 +8,7 @@
  */
 #include "qemu/osdep.h"
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <linux/capability.h>
@@ -486,6 +487,14 @@ static int alive_lines(const char *path, uint64_t *memory_kib)
     return count;
 }
 
+static bool is_told(const char *path, const char *text)
+{
+    g_autofree char *console = NULL;
+
+    g_assert_true(g_file_get_contents(path, &console, NULL, NULL));
+    return strstr(console, text);
+}
+
 /* It is; returns how much memory it has, in KiB. */
 static uint64_t wait_alive(const char *path)
 {
@@ -498,12 +507,9 @@ static uint64_t wait_alive(const char *path)
     return memory_kib;
 }
 
-/* A real guest, and nobody helps it to let the memory go. */
-static void test_guest_goes_on_without_dimm(void)
+/* A real guest, which nobody helps to let something go */
+static VFIOMachine *start_guest(const char *console)
 {
-    char *console = new_file();
-    uint64_t memory_kib, ignored;
-    int lines;
     VFIOMachine *m;
 
     limit_memlock(0, VFIO_MACHINE_MEMORY + DIMM_SIZE / 2);
@@ -515,7 +521,15 @@ static void test_guest_goes_on_without_dimm(void)
                            "-serial file:%s", vfio_rig_device("NVME0"),
                            console);
     limit_memlock(0, RLIM_INFINITY);
-    memory_kib = wait_alive(console);
+    return m;
+}
+
+static void test_guest_goes_on_without_dimm(void)
+{
+    char *console = new_file();
+    VFIOMachine *m = start_guest(console);
+    uint64_t memory_kib = wait_alive(console), ignored;
+    int lines;
 
     plug_dimm(m);
     wait_dimm_error(m);
@@ -534,6 +548,98 @@ static void test_guest_goes_on_without_dimm(void)
     g_assert_true(vfio_rig_wait_for(
         120, wait_alive(console) >= memory_kib + DIMM_SIZE / KiB / 2));
     vfio_machine_stop(m);
+    g_unlink(console);
+    g_free(console);
+}
+
+static void drop_dimm(VFIOMachine *m)
+{
+    g_assert_null(vfio_memory_ask_back(m, DIMM_SLOT));
+    qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
+    g_assert_null(vfio_memory_drop(m, DIMM_SLOT));
+}
+
+static bool has_device(VFIOMachine *m, const char *id)
+{
+    g_autofree char *path = g_strdup_printf("path=%s,property=type", id);
+    g_autofree char *error = vfio_machine_qmp_error(m, "qom-get", path);
+
+    return !error;
+}
+
+/*
+ * The guest uses the device and has to let it go, which it can do when it runs
+ * again.  Until then the device is the VM's, and misses the memory.
+ */
+static void test_guest_lets_device_go_once_it_runs(void)
+{
+    char *console = new_file();
+    VFIOMachine *m = start_guest(console);
+
+    wait_alive(console);
+    plug_dimm(m);
+    wait_dimm_error(m);
+    g_assert_null(vfio_machine_qmp_error(m, "device_del", "id=nvme0"));
+    check_runs_in_vain(m, "cont", "io-error");
+    g_assert_true(has_device(m, "nvme0"));
+
+    drop_dimm(m);
+    vfio_machine_cont(m);
+    qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
+    g_assert_false(has_device(m, "nvme0"));
+    g_assert_true(vfio_rig_wait(is_told(console, "guest: alive 0 ")));
+
+    /* nor is there a device then that anything could be missing for */
+    plug_dimm(m);
+    vfio_machine_check_run_state(m, "running");
+    vfio_machine_stop(m);
+    g_unlink(console);
+    g_free(console);
+}
+
+#define ON_DISK "/vfio-memlock"
+
+/* The rig's own file system is an ext4. */
+static void make_file_on_disk(void)
+{
+    int fd;
+
+    g_assert_cmpint(mount(NULL, "/", NULL, MS_REMOUNT, NULL), ==, 0);
+    fd = open(ON_DISK, O_RDWR | O_CREAT, 0600);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(ftruncate(fd, SMALL_DIMM_SIZE), ==, 0);
+    close(fd);
+}
+
+/*
+ * A reset brings nothing that could be mapped, and takes nothing away: the
+ * guest has still not seen the DIMM, and it can be taken back.
+ */
+static void test_guest_goes_on_after_reset(void)
+{
+    char *console = new_file();
+    VFIOMachine *m = start_guest(console);
+    uint64_t memory_kib = wait_alive(console);
+    g_autofree char *error = NULL;
+
+    make_file_on_disk();
+    g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT,
+                                   "memory-backend-file,share=on,mem-path="
+                                   ON_DISK, SMALL_DIMM_SIZE));
+    qtest_qmp_eventwait(m->qts, "STOP");
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'system_reset' }");
+    qtest_qmp_eventwait(m->qts, "RESET");
+    error = vfio_machine_qmp_error(m, "cont", "");
+    g_assert_nonnull(error);
+    g_test_message("%s", error);
+    g_assert_nonnull(strstr(error, "use share=off"));
+    g_assert_true(g_str_has_suffix(error, DIMM_LEADS_ON));
+
+    drop_dimm(m);
+    vfio_machine_cont(m);
+    g_assert_cmpuint(wait_alive(console), ==, memory_kib);
+    vfio_machine_stop(m);
+    g_unlink(ON_DISK);
     g_unlink(console);
     g_free(console);
 }
@@ -940,6 +1046,10 @@ int main(int argc, char **argv)
     vfio_rig_add("nvdimm-stays", VFIO_RIG_IOMMUFD_ONLY, test_nvdimm_stays);
     vfio_rig_add("guest-goes-on-without-dimm", VFIO_RIG_IOMMUFD_ONLY,
                  test_guest_goes_on_without_dimm);
+    vfio_rig_add("guest-lets-device-go-once-it-runs", VFIO_RIG_IOMMUFD_ONLY,
+                 test_guest_lets_device_go_once_it_runs);
+    vfio_rig_add("guest-goes-on-after-reset", VFIO_RIG_IOMMUFD_ONLY,
+                 test_guest_goes_on_after_reset);
     vfio_rig_add("cont-works-without-dimm", VFIO_RIG_IOMMUFD_ONLY,
                  test_cont_works_without_dimm);
     vfio_rig_add("cont-works-without-devices", VFIO_RIG_IOMMUFD_ONLY,
