@@ -114,6 +114,21 @@ start_qemu()
     done
 }
 
+# start_user_qemu OPTION...: starts one as the ordinary user, and waits until it has
+# locked its memory in the way that FIELD of its status counts.
+start_user_qemu()
+{
+    field=$1
+    shift
+    su user -c "exec qemu-system-x86_64 -machine q35 -accel qtest -m 64 -nodefaults -display none $*" >&2 &
+    qemu=$!
+    n=0
+    until grep -q "^$field:[[:space:]]*6[0-9][0-9][0-9][0-9] kB" "/proc/$qemu/status" || [ $n -gt 100 ]; do
+        usleep 100000
+        n=$((n + 1))
+    done
+}
+
 stop_qemu()
 {
     kill "$qemu"
@@ -209,6 +224,26 @@ permission()
     check "with a limit that suffices all passes" all_pass
     look --user user --memory 4097 "$nvme"
     check "... and with one that nearly does it does not" says FAIL "locked memory" "needs 4161 MiB"
+    look --user user --memory 4096 --address-spaces 2 "$nvme"
+    check "... nor for a guest with an IOMMU and two devices" says FAIL "locked memory" "needs 8320 MiB"
+    locked_already
+}
+
+locked_already()
+{
+    start_user_qemu VmPin -object iommufd,id=i -device "vfio-pci,host=$nvme,iommufd=i"
+    look --user user --memory 4096
+    check "what the user has locked already is counted" \
+        says FAIL "locked memory" "user's processes have used 65 MiB, and this guest needs 4160 MiB"
+    ulimit -l $(((4160 + 65) * 1024))
+    look --user user --memory 4096
+    check "... and a limit for both suffices" says PASS "locked memory" "4225 MiB, of which"
+    stop_qemu
+    chown user "/dev/vfio/$(group_of "$nvme")"
+    start_user_qemu VmLck -device "vfio-pci,host=$nvme"
+    look --user user --memory 4161
+    check "... but not what is counted for its process alone" all_pass
+    stop_qemu
 }
 
 kernels()
@@ -257,6 +292,7 @@ command_line()
     check "... two of them" refuses "$nvme" "$nvme"
     check "... a size that is none" refuses --memory 4GB
     check "... one that is missing" refuses --memory
+    check "... a number of address spaces that is none" refuses --address-spaces 0
     check "... a user who is not there" refuses --user nobody-of-that-name
     check "help is given" eval "$CHECK --help | grep -q -- '--memory SIZE'"
 }
@@ -308,7 +344,7 @@ no_iommu()
 
 case $VFIO_TEST_KERNEL in
 stock)   plan_and_do 4 good_host ;;
-plain)   plan_and_do 40 good_host drivers in_use permission kernels command_line ;;
+plain)   plan_and_do 45 good_host drivers in_use permission kernels command_line ;;
 nocdev)  plan_and_do 3 no_cdev ;;
 nogroup) plan_and_do 4 good_host ;;
 noremap) plan_and_do 3 no_remapping ;;
