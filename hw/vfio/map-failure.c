@@ -24,11 +24,26 @@
 
 /* How much has to be locked */
 
+typedef struct Locked {
+    uint64_t bytes;
+    const void *vaddr;  /* what is looked for */
+    bool found;         /* it is among them */
+} Locked;
+
+static void add_ram(Locked *locked, const MemoryRegion *mr, hwaddr offset,
+                    uint64_t size)
+{
+    const uint8_t *start = memory_region_get_ram_ptr((MemoryRegion *)mr);
+    uintptr_t at = (uintptr_t)locked->vaddr - (uintptr_t)(start + offset);
+
+    locked->bytes += size;
+    locked->found |= at < size;
+}
+
 static int add_populated(MemoryRegionSection *section, void *opaque)
 {
-    uint64_t *bytes = opaque;
-
-    *bytes += int128_get64(section->size);
+    add_ram(opaque, section->mr, section->offset_within_region,
+            int128_get64(section->size));
     return 0;
 }
 
@@ -36,7 +51,6 @@ static bool add_locked(Int128 start, Int128 len, const MemoryRegion *const_mr,
                        hwaddr offset, void *opaque)
 {
     MemoryRegion *mr = (MemoryRegion *)const_mr;
-    uint64_t *bytes = opaque;
 
     if (!memory_region_is_ram(mr) || memory_region_is_ram_device(mr) ||
         memory_region_is_protected(mr)) {
@@ -53,40 +67,25 @@ static bool add_locked(Int128 start, Int128 len, const MemoryRegion *const_mr,
 
         ram_discard_manager_replay_populated(
             memory_region_get_ram_discard_manager(mr), &section,
-            add_populated, bytes);
+            add_populated, opaque);
     } else {
-        *bytes += int128_get64(len);
+        add_ram(opaque, mr, offset, int128_get64(len));
     }
     return false;
 }
 
-/* What is being plugged is not in the guest's memory yet. */
-static bool is_new(hwaddr iova)
+/*
+ * Bytes for one address space, with the @size bytes at @vaddr.  What is being
+ * plugged is not in the guest's memory yet.
+ */
+static uint64_t bytes_to_lock(const void *vaddr, uint64_t size)
 {
-    MemoryRegionSection section =
-        memory_region_find(address_space_memory.root, iova, 1);
-    RamDiscardManager *rdm;
-    bool new = !section.mr;
-
-    if (section.mr && memory_region_has_ram_discard_manager(section.mr)) {
-        rdm = memory_region_get_ram_discard_manager(section.mr);
-        section.size = int128_make64(
-            ram_discard_manager_get_min_granularity(rdm, section.mr));
-        new = !ram_discard_manager_is_populated(rdm, &section);
-    }
-    memory_region_unref(section.mr);
-    return new;
-}
-
-/* Bytes for one address space, to which @size at @iova is added */
-static uint64_t bytes_to_lock(hwaddr iova, uint64_t size)
-{
-    uint64_t bytes = is_new(iova) ? size : 0;
+    Locked locked = { .vaddr = vaddr };
 
     RCU_READ_LOCK_GUARD();
     flatview_for_each_range(address_space_to_flatview(&address_space_memory),
-                            add_locked, &bytes);
-    return bytes;
+                            add_locked, &locked);
+    return locked.bytes + (locked.found ? 0 : size);
 }
 
 /* Each of them locks what it has mapped, without regard to the others. */
@@ -144,11 +143,11 @@ static bool memlock_is_counted(void)
 
 /* Why */
 
-static void explain_enomem(VFIOContainer *base, hwaddr iova, ram_addr_t size,
-                           Error **errp)
+static void explain_enomem(VFIOContainer *base, const void *vaddr,
+                           ram_addr_t size, Error **errp)
 {
     unsigned spaces = locking_spaces(base);
-    uint64_t bytes = bytes_to_lock(iova, size) * spaces;
+    uint64_t bytes = bytes_to_lock(vaddr, size) * spaces;
     g_autofree char *each = spaces == 1 ? g_strdup("") : g_strdup_printf(
         ", all memory for each of %u address spaces", spaces);
     struct rlimit limit;
@@ -211,7 +210,7 @@ void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
     error_setg(errp, "%s", strerror(-ret));
     switch (-ret) {
     case ENOMEM:
-        explain_enomem(base, iova, size, errp);
+        explain_enomem(base, vaddr, size, errp);
         break;
     case EINVAL:
         explain_einval(container, errp);

@@ -23,9 +23,11 @@
 #include "vfio-edu.h"
 #include "vfio-memory.h"
 #include "vfio-nvme.h"
+#include "vfio-viommu.h"
 
 #define SLOT 4
 #define NVME_SLOT 5
+#define VIOMMU_SLOT 6
 
 #define DIMM_SLOT 0
 #define DIMM_ADDR (4 * GiB)
@@ -51,6 +53,26 @@ static void check_dma(VFIOMachine *m)
 
     vfio_edu_check_copy(edu, 0x100000, 0x200000, 0x100);
     vfio_edu_free(edu);
+}
+
+static char *new_file(void)
+{
+    char *path;
+
+    close(g_file_open_tmp("vfio-memlock-XXXXXX", &path, NULL));
+    return path;
+}
+
+/* What QEMU wrote to the file @path, which is removed; to be freed */
+static char *take_errors(char *path)
+{
+    char *text;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_test_message("QEMU said: %s", text);
+    g_unlink(path);
+    g_free(path);
+    return text;
 }
 
 static void test_start_says_how_much(void)
@@ -136,6 +158,32 @@ static void test_figure_counts_address_spaces(void)
     g_assert_nonnull(strstr(err, "RLIMIT_MEMLOCK is 300 MiB"));
 }
 
+/* Where the guest's IOMMU has memory says nothing of which memory it is. */
+static void test_figure_knows_memory_at_any_iova(void)
+{
+    char *errors = new_file();
+    g_autofree char *text = NULL;
+    VFIOMachine *m;
+    VIOMMU *viommu;
+
+    limit_memlock(0, 16 * MiB);
+    m = vfio_machine_start("-device virtio-iommu-pci,addr=%d,boot-bypass=off "
+                           "-device %s,addr=%d 2>%s", VIOMMU_SLOT,
+                           vfio_rig_device("EDU0"), SLOT, errors);
+    limit_memlock(0, RLIM_INFINITY);
+
+    viommu = viommu_new(m, VIOMMU_SLOT);
+    g_assert_cmpint(viommu_attach(viommu, 1, VIOMMU_ENDPOINT(SLOT), 0), ==,
+                    VIRTIO_IOMMU_S_OK);
+    g_assert_cmpint(viommu_map(viommu, 1, 64 * GiB, 64 * MiB, 32 * MiB,
+                               VIOMMU_READ), ==, VIRTIO_IOMMU_S_OK);
+    viommu_free(viommu);
+    vfio_machine_stop(m);
+
+    text = take_errors(errors);
+    g_assert_nonnull(strstr(text, "257 MiB have to be locked"));
+}
+
 static void test_plug_works_with_limit_raised(void)
 {
     g_autofree char *device =
@@ -168,14 +216,6 @@ static bool migration_is_over(VFIOMachine *m)
 
     qobject_unref(reply);
     return over;
-}
-
-static char *new_file(void)
-{
-    char *path;
-
-    close(g_file_open_tmp("vfio-memlock-XXXXXX", &path, NULL));
-    return path;
 }
 
 static void plug_dimm(VFIOMachine *m)
@@ -681,18 +721,6 @@ static void test_cont_works_without_devices(void)
 #define VMEM_SLOT 6
 #define VMEM_ID "vmem0"
 
-/* What QEMU wrote to the file @path, which is removed; to be freed */
-static char *take_errors(char *path)
-{
-    char *text;
-
-    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-    g_test_message("QEMU said: %s", text);
-    g_unlink(path);
-    g_free(path);
-    return text;
-}
-
 /* With a virtio-mem device that offers as much as there is without it */
 static VFIOMachine *start_with_vmem(const char *options, const char *errors,
                                     VFIOVirtioMem **vmem)
@@ -1025,6 +1053,8 @@ int main(int argc, char **argv)
                  test_figure_counts_all);
     vfio_rig_add("figure/counts-address-spaces", VFIO_RIG_IOMMUFD_ONLY,
                  test_figure_counts_address_spaces);
+    vfio_rig_add("figure/knows-memory-at-any-iova", VFIO_RIG_IOMMUFD_ONLY,
+                 test_figure_knows_memory_at_any_iova);
     vfio_rig_add("attach-reaches-virtio-mem", VFIO_RIG_IOMMUFD_ONLY,
                  test_attach_reaches_virtio_mem);
     vfio_rig_add("virtio-mem-grows-or-says-why-not", VFIO_RIG_IOMMUFD_ONLY,
