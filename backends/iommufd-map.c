@@ -261,7 +261,7 @@ static void do_chunks(IOMMUFDBackend *be, IOMMUFDWork *work)
     }
 }
 
-/* An unmap makes a range empty, so finding it empty is success. */
+/* An unmap makes a range empty, so finding a part of it empty is success. */
 static bool is_error(const IOMMUFDWork *work, int ret)
 {
     return ret < 0 && !(ret == -ENOENT && work->do_chunk == ioas_unmap);
@@ -345,7 +345,6 @@ static int run(IOMMUFDBackend *be, IOMMUFDWork *work, Range *failed)
     if (work->count == 1) {
         ret = work->do_chunk(work, iova, size);
         trace_chunk(work, iova, size, ret);
-        ret = is_error(work, ret) ? ret : 0;
     } else {
         ret = run_chunks(be, work, &iova, &size);
     }

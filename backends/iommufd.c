@@ -439,6 +439,25 @@ static void iommufd_backend_set_map_threads(Object *obj, Visitor *v,
     be->map_threads = value;
 }
 
+/* Looked at for each map, so it may change at any time. */
+static void iommufd_backend_set_max_guest_maps(Object *obj, Visitor *v,
+                                               const char *name, void *opaque,
+                                               Error **errp)
+{
+    IOMMUFDBackend *be = IOMMUFD_BACKEND(obj);
+    uint64_t value;
+
+    if (!visit_type_uint64(v, name, &value, errp)) {
+        return;
+    }
+
+    if (!value) {
+        error_setg(errp, "iommufd: max-guest-maps=0 is not at least 1");
+        return;
+    }
+    be->max_guest_maps = value;
+}
+
 static bool iommufd_backend_can_be_deleted(UserCreatable *uc)
 {
     return !IOMMUFD_BACKEND(uc)->users;
@@ -492,6 +511,12 @@ static void iommufd_backend_class_init(ObjectClass *oc, void *data)
     object_class_property_set_description(oc, "map-threads",
         "how many threads map and unmap large ranges (default: as many as "
         "there are processors for QEMU, at most 16)");
+
+    object_class_property_add(oc, "max-guest-maps", "uint64", NULL,
+                              iommufd_backend_set_max_guest_maps, NULL, NULL);
+    object_class_property_set_description(oc, "max-guest-maps",
+        "how many maps a guest's IOMMU may have at a time in one address "
+        "space (default: 65535, and one for each 4 KiB of the guest's memory)");
 }
 
 static const TypeInfo iommufd_backend_info = {

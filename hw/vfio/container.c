@@ -67,6 +67,17 @@ int vfio_dma_map(VFIOContainer *container, hwaddr iova, ram_addr_t size,
     return container->ops->dma_map(container, iova, size, vaddr, readonly);
 }
 
+int vfio_dma_map_guest(VFIOContainer *container, hwaddr iova, ram_addr_t size,
+                       void *vaddr, bool readonly)
+{
+    if (container->ops->dma_map_guest) {
+        return container->ops->dma_map_guest(container, iova, size, vaddr,
+                                             readonly);
+    }
+
+    return vfio_dma_map(container, iova, size, vaddr, readonly);
+}
+
 int vfio_dma_map_section(VFIOContainer *container,
                          MemoryRegionSection *section, hwaddr iova,
                          ram_addr_t size, void *vaddr)

@@ -38,6 +38,58 @@ static uint64_t vfio_iommufd_page_size(void *vaddr)
 }
 
 /*
+ * The kernel says ENOENT if it comes upon a map that the range cuts in two,
+ * after it has removed those before it, and if there is nothing in the range.
+ * The range cuts none as far as we know, so what is still known to be there is
+ * unmapped alone.  If that finds nothing either, it may be somewhere else.
+ */
+static int vfio_iommufd_clear_each(VFIOIOMMUFDContainer *container,
+                                   Range *range)
+{
+    Range map;
+    int ret;
+
+    while (vfio_guest_maps_find(&container->guest_maps, range, &map)) {
+        ret = iommufd_backend_unmap_dma(container->be, container->ioas_id,
+                                        range_lob(&map), range_size(&map),
+                                        true);
+        if (ret && ret != -ENOENT) {
+            return ret;
+        }
+        container->leftovers |= ret == -ENOENT;
+        vfio_guest_maps_remove(&container->guest_maps, &map);
+    }
+    return 0;
+}
+
+/*
+ * Leave nothing mapped in the range.  A map of a guest's IOMMU that the range
+ * cuts in two goes as a whole: intel-iommu does so with its own record
+ * (vtd_page_walk_one(), iova_tree_remove()) when it finds another translation
+ * in a part of what was one page, and maps the other parts anew as it comes to
+ * them.
+ */
+static int vfio_iommufd_clear(VFIOIOMMUFDContainer *container, hwaddr iova,
+                              ram_addr_t size, bool at_once)
+{
+    Range range;
+    int ret;
+
+    range_set_bounds(&range, iova, iova + size - 1);
+    vfio_guest_maps_round(&container->guest_maps, &range);
+    ret = iommufd_backend_unmap_dma(container->be, container->ioas_id,
+                                    range_lob(&range), range_size(&range),
+                                    at_once);
+    if (ret == -ENOENT) {
+        return vfio_iommufd_clear_each(container, &range);
+    }
+    if (!ret) {
+        vfio_guest_maps_remove(&container->guest_maps, &range);
+    }
+    return ret;
+}
+
+/*
  * What a failed unmap has left there gives way, since the guest has something
  * else there now.  If no unmap has failed, EEXIST is an error like any other.
  */
@@ -51,8 +103,7 @@ static int vfio_iommufd_map(VFIOIOMMUFDContainer *container, hwaddr iova,
                                       &container->failed);
 
     if (ret == -EEXIST && container->leftovers &&
-        !iommufd_backend_unmap_dma(container->be, container->ioas_id, iova,
-                                   size, false)) {
+        !vfio_iommufd_clear(container, iova, size, false)) {
         ret = iommufd_backend_map_dma(container->be, container->ioas_id, iova,
                                       size, vaddr, readonly, page_size,
                                       &container->failed);
@@ -183,16 +234,36 @@ static bool vfio_iommufd_is_bar(void *vaddr)
     return mr && memory_region_is_ram_device(mr);
 }
 
-/* A guest's IOMMU hands us addresses and not regions; this may be a BAR. */
 static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
                                 ram_addr_t size, void *vaddr, bool readonly)
 {
-    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
-    int ret;
+    return vfio_iommufd_map(vfio_iommufd_container(base), iova, size, vaddr,
+                            readonly);
+}
 
+/* 0 or -errno, without asking the kernel */
+static int vfio_iommufd_may_map(VFIOIOMMUFDContainer *container, hwaddr iova,
+                                ram_addr_t size)
+{
     if (!size) {    /* 2^64 bytes: a guest's IOMMU can ask for them */
         range_set_bounds(&container->failed, 0, UINT64_MAX);
         return -EINVAL;
+    }
+
+    range_set_bounds(&container->failed, iova, iova + size - 1);
+    return vfio_iommufd_is_full(container) ? -ENOSPC : 0;
+}
+
+/* A guest's IOMMU hands us addresses and not regions; this may be a BAR. */
+static int vfio_iommufd_dma_map_guest(VFIOContainer *base, hwaddr iova,
+                                      ram_addr_t size, void *vaddr,
+                                      bool readonly)
+{
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+    int ret = vfio_iommufd_may_map(container, iova, size);
+
+    if (ret) {
+        return ret;
     }
 
     if (!vfio_iommufd_pins(container) && vfio_iommufd_is_bar(vaddr)) {
@@ -206,6 +277,9 @@ static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
         vfio_iommufd_say_no_bars(container);
         return 0;
     }
+    if (!ret) {
+        vfio_guest_maps_add(&container->guest_maps, iova, size);
+    }
     return ret;
 }
 
@@ -217,8 +291,7 @@ static int vfio_iommufd_unmap(VFIOIOMMUFDContainer *container, hwaddr iova,
     vfio_missing_remove(&container->missing, iova, size);
     vfio_iommufd_forget_far_bar(container, iova, size);
     /* A guest's IOMMU asks for all that it spans; often there is nothing. */
-    ret = iommufd_backend_unmap_dma(container->be, container->ioas_id, iova,
-                                    size, iotlb);
+    ret = vfio_iommufd_clear(container, iova, size, iotlb);
     if (ret) {
         container->leftovers = true;
         error_report("iommufd object '%s': cannot unmap IOVA 0x%"HWADDR_PRIx
@@ -285,6 +358,7 @@ vfio_iommufd_get_container(AddressSpace *as, IOMMUFDBackend *be, Error **errp)
     container->ioas_id = ioas_id;
     vfio_container_init(&container->base, space, &vfio_iommufd_ops);
     vfio_missing_init(&container->missing, &container->base.listener);
+    vfio_guest_maps_init(&container->guest_maps);
     range_make_empty(&container->far_bar);
     QLIST_INSERT_HEAD(&space->containers, &container->base, next);
     return container;
@@ -300,6 +374,7 @@ static void vfio_iommufd_put_container(VFIOIOMMUFDContainer *container)
         return;
     }
 
+    vfio_guest_maps_destroy(&container->guest_maps);
     vfio_missing_destroy(&container->missing);
     vfio_container_destroy(&container->base);
     if (!iommufd_backend_destroy_id(container->be, container->ioas_id, &err)) {
@@ -540,6 +615,7 @@ const VFIOContainerOps vfio_iommufd_ops = {
     .detach_device = vfio_iommufd_detach_device,
     .dma_map = vfio_iommufd_dma_map,
     .dma_map_bar = vfio_iommufd_dma_map_bar,
+    .dma_map_guest = vfio_iommufd_dma_map_guest,
     .dma_unmap = vfio_iommufd_dma_unmap,
     .map_error = vfio_iommufd_map_error,
     .map_failed = vfio_iommufd_map_failed,

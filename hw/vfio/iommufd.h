@@ -7,6 +7,7 @@
 #ifndef HW_VFIO_IOMMUFD_H
 #define HW_VFIO_IOMMUFD_H
 
+#include "guest-maps.h"
 #include "hw/vfio/vfio-common.h"
 #include "missing.h"
 #include "qemu/range.h"
@@ -25,6 +26,7 @@ typedef struct VFIOIOMMUFDContainer {
     bool far_bar_said;
     Range failed;   /* what could not be mapped when a map failed last */
     VFIOMissing missing;
+    VFIOGuestMaps guest_maps;
 
     /* Of what the guest asked for and did not get */
     int64_t refused_said;       /* ns of the real-time clock, 0: never */
@@ -34,6 +36,13 @@ typedef struct VFIOIOMMUFDContainer {
 static inline VFIOIOMMUFDContainer *vfio_iommufd_container(VFIOContainer *base)
 {
     return container_of(base, VFIOIOMMUFDContainer, base);
+}
+
+/* A guest's IOMMU may have no more maps. */
+static inline bool vfio_iommufd_is_full(VFIOIOMMUFDContainer *container)
+{
+    return vfio_guest_maps_are_full(&container->guest_maps,
+                                    container->be->max_guest_maps);
 }
 
 /* map-failure.c: see VFIOContainerOps */

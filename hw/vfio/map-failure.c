@@ -201,6 +201,19 @@ static void explain_einval(VFIOIOMMUFDContainer *container, Error **errp)
     iommufd_error_append_remedy(errp, "it can map %s", text->str);
 }
 
+/* The kernel has no such bound; it is ours. */
+static void explain_enospc(VFIOIOMMUFDContainer *container, Error **errp)
+{
+    VFIODevice *vbasedev = QLIST_FIRST(&container->base.device_list);
+
+    if (vfio_iommufd_is_full(container)) {
+        error_prepend(errp, "the guest's IOMMU has %"PRIu64" maps for %s, and "
+                      "may have no more (max-guest-maps= of the object): ",
+                      container->guest_maps.count,
+                      vbasedev ? vbasedev->name : "a device that is plugged");
+    }
+}
+
 void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
                             void *vaddr, int ret, Error **errp)
 {
@@ -214,6 +227,9 @@ void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
         break;
     case EINVAL:
         explain_einval(container, errp);
+        break;
+    case ENOSPC:
+        explain_enospc(container, errp);
         break;
     case EFAULT:
         vfio_memory_explain_efault(vaddr, errp);

@@ -4,6 +4,7 @@
  *
  *   -object iommufd,id=ID[,fd=DESCRIPTOR][,memlock-accounting=user|process]
  *                        [,huge-pages=on|off][,map-threads=N]
+ *                        [,max-guest-maps=N]
  *
  * It holds one descriptor of /dev/iommu and wraps each ioctl on it.  It knows
  * nothing of VFIO; anything that wants DMA for devices can use it.
@@ -49,6 +50,7 @@ struct IOMMUFDBackend {
     int memlock_accounting;     /* IommufdMemlockAccounting, -1 if not set */
     OnOffAuto huge_pages;       /* auto if not set */
     uint32_t map_threads;       /* 0 if not set */
+    uint64_t max_guest_maps;    /* in each address space, 0 if not set */
 
     unsigned threads;   /* at most, for maps and unmaps; set while connected */
 };
@@ -134,10 +136,10 @@ int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
  * @at_once: use one ioctl, whatever the size: if little is mapped, threads cost
  *           more than they save
  *
- * Returns 0 also if there was no map: the caller wants the range empty, and
- * guests' IOMMUs unmap more often than they map.  A range that cuts a map in
- * two looks the same, since the kernel answers ENOENT to both; that map stays.
- * Otherwise -errno.
+ * Returns 0 or -errno.  With @at_once, or if there are no threads for it, the
+ * kernel answers ENOENT if there was no map, and also if it came upon one that
+ * the range cuts in two: then those before it are gone.  With several ioctls
+ * both look like success.
  */
 int iommufd_backend_unmap_dma(IOMMUFDBackend *be, uint32_t ioas_id,
                               hwaddr iova, uint64_t size, bool at_once);

@@ -234,7 +234,8 @@ static void test_qom_list_properties(void)
                    "IommufdMemlockAccounting");
     check_property(properties, "huge-pages", "bool");
     check_property(properties, "map-threads", "uint32");
-    g_assert_cmpuint(qlist_size(properties), ==, 5);
+    check_property(properties, "max-guest-maps", "uint64");
+    g_assert_cmpuint(qlist_size(properties), ==, 6);
     qobject_unref(reply);
     qtest_quit(qts);
 }
@@ -297,6 +298,7 @@ static void check_object_add(QList *schema)
     check_member(schema, properties, "memlock-accounting", true, "enum");
     check_member(schema, properties, "huge-pages", true, "boolean");
     check_member(schema, properties, "map-threads", true, "int");
+    check_member(schema, properties, "max-guest-maps", true, "int");
 }
 
 static void check_event(QList *schema)

@@ -33,6 +33,7 @@ typedef enum VFIOFaultTokens {
 typedef struct VFIOFaultShared {
     uint32_t watching;  /* calls are counted only while this is set */
     uint32_t fail_at;   /* the call that fails, counted from 1; 0: none */
+    uint32_t fail_last; /* ... and all up to this one */
     int32_t error;      /* an errno */
     uint32_t step;      /* the kernel's step that fails instead; 0: none */
     uint32_t reached;   /* whether the call came to that step */

@@ -85,10 +85,11 @@ void vfio_fault_init_steps(void)
     }
 }
 
-static void arm(uint32_t n, int error, uint32_t step)
+static void arm(uint32_t n, uint32_t last, int error, uint32_t step)
 {
     shared->count = 0;
     shared->fail_at = n;
+    shared->fail_last = last;
     shared->error = error;
     shared->step = step;
     shared->reached = false;
@@ -97,12 +98,17 @@ static void arm(uint32_t n, int error, uint32_t step)
 
 void vfio_fault_arm(uint32_t n, int error)
 {
-    arm(n, error, 0);
+    arm(n, n, error, 0);
+}
+
+void vfio_fault_arm_row(uint32_t n, uint32_t last, int error)
+{
+    arm(n, last, error, 0);
 }
 
 void vfio_fault_arm_step(uint32_t n, uint32_t step)
 {
-    arm(n, 0, step);
+    arm(n, n, 0, step);
 }
 
 bool vfio_fault_reached(void)

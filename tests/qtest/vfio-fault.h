@@ -22,6 +22,9 @@ void vfio_fault_init_steps(void);
  */
 void vfio_fault_arm(uint32_t n, int error);
 
+/* The same, but all calls from the @n-th to the @last fail. */
+void vfio_fault_arm_row(uint32_t n, uint32_t last, int error);
+
 /**
  * vfio_fault_arm_step: the same, but the call is made, and the @step-th step in
  * it that can fail, counted from 1, does fail

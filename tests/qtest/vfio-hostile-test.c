@@ -108,6 +108,7 @@ static char *qmp_error(VFIOMachine *m, const char *command, QDict *arguments)
 static const Property object_properties[] = {
     { "fd" },
     { "map-threads", .fits = "8" },
+    { "max-guest-maps", .fits = "8" },
     { "memlock-accounting" },
     { "huge-pages", .fits = "true" },
     { "qom-type" },

@@ -8,7 +8,7 @@
  * neighbours.  Both include the time for the queue.
  *
  * "kernel" makes the same calls without QEMU, to tell the kernel's part from
- * QEMU's.
+ * QEMU's.  "kernel-memory" makes many of them, to see what each map costs.
  *
  * In the slow mode (-m slow) the median of the ratios must not be above LIMIT;
  * the short mode only shows it.  The median is above 1: each map or unmap is
@@ -35,6 +35,10 @@
 
 /* Time by iommufd divided by time by the group */
 #define LIMIT           1.4
+
+/* Maps whose memory is measured, and how much of the kernel's one may need */
+#define MANY            32768
+#define MAP_BYTES       512
 
 typedef struct Side Side;
 
@@ -101,7 +105,7 @@ static void type1_map(Side *side, int i)
     struct vfio_iommu_type1_dma_map map = {
         .argsz = sizeof(map),
         .flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-        .vaddr = (uintptr_t)side->memory + i * VIOMMU_PAGE,
+        .vaddr = (uintptr_t)side->memory + i % VIOMMU_BATCH * VIOMMU_PAGE,
         .iova = nth_page(i),
         .size = VIOMMU_PAGE,
     };
@@ -127,7 +131,7 @@ static void ioas_map(Side *side, int i)
         .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
                  IOMMU_IOAS_MAP_WRITEABLE,
         .ioas_id = side->ioas_id,
-        .user_va = (uintptr_t)side->memory + i * VIOMMU_PAGE,
+        .user_va = (uintptr_t)side->memory + i % VIOMMU_BATCH * VIOMMU_PAGE,
         .length = VIOMMU_PAGE,
         .iova = nth_page(i),
     };
@@ -314,10 +318,96 @@ static void test_kernel(void)
     munmap(memory, size);
 }
 
+/* What the kernel's objects take */
+
+/* A line: name, active objects, objects, bytes of each */
+static void add_slab(GHashTable *slabs, const char *line)
+{
+    unsigned active, count, size;
+    char name[64];
+
+    if (sscanf(line, "%63s %u %u %u", name, &active, &count, &size) == 4) {
+        g_hash_table_insert(slabs, g_strdup(name),
+                            GUINT_TO_POINTER(count * size));
+    }
+}
+
+static GHashTable *read_slabs(void)
+{
+    GHashTable *slabs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                              NULL);
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    g_assert_true(g_file_get_contents("/proc/slabinfo", &text, NULL, NULL));
+    lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        add_slab(slabs, *line);
+    }
+    return slabs;
+}
+
+/* Bytes that have come since @before; shows those that are more than noise. */
+static int64_t slab_growth(GHashTable *before)
+{
+    g_autoptr(GHashTable) now = read_slabs();
+    GHashTableIter iter;
+    gpointer name, bytes;
+    int64_t growth, all = 0;
+
+    g_hash_table_iter_init(&iter, now);
+    while (g_hash_table_iter_next(&iter, &name, &bytes)) {
+        growth = (int64_t)GPOINTER_TO_UINT(bytes) -
+                 GPOINTER_TO_UINT(g_hash_table_lookup(before, name));
+        all += growth;
+        if (ABS(growth) > 4 * MANY) {
+            g_test_message("%s: %.1f bytes for each map", (char *)name,
+                           (double)growth / MANY);
+        }
+    }
+    return all;
+}
+
+static void check_map_memory(const char *what, Side *side,
+                             void (*map)(Side *side, int i))
+{
+    g_autoptr(GHashTable) before = read_slabs();
+    double bytes;
+
+    for (int i = 0; i < MANY; i++) {
+        map(side, i);
+    }
+    bytes = (double)slab_growth(before) / MANY;
+    g_test_message("%s: %.0f bytes of the kernel's for each map of 4 KiB", what,
+                   bytes);
+    g_assert_cmpfloat(bytes, <=, MAP_BYTES);
+}
+
+static void test_kernel_memory(void)
+{
+    size_t size = VIOMMU_BATCH * VIOMMU_PAGE;
+    Side iommufd = {
+        .memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0),
+    };
+    Side legacy = iommufd;
+
+    g_assert_true(iommufd.memory != MAP_FAILED);
+    open_type1(&legacy, "EDU0");
+    check_map_memory("by group", &legacy, type1_map);
+    close_side(&legacy);
+
+    open_ioas(&iommufd, "EDU1");
+    check_map_memory("by iommufd", &iommufd, ioas_map);
+    close_side(&iommufd);
+    munmap(iommufd.memory, size);
+}
+
 int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "viommu-rate");
     vfio_rig_add("rate", VFIO_RIG_BOTH, test_rate);
     vfio_rig_add("kernel", VFIO_RIG_BOTH, test_kernel);
+    vfio_rig_add("kernel-memory", VFIO_RIG_BOTH, test_kernel_memory);
     return g_test_run();
 }

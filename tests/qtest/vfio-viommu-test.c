@@ -2,8 +2,8 @@
 /*
  * QTest for VFIO: devices behind an IOMMU of the guest's
  *
- * The IOMMU is a virtio-iommu that lets nothing pass by default, the devices
- * are edus.  The effect of each map and unmap is looked up in the page table of
+ * The IOMMU is a virtio-iommu that lets nothing pass by default, or an
+ * intel-iommu where it does what no other does; the devices are edus.  The effect of each map and unmap is looked up in the page table of
  * the rig's own IOMMU, and tried by DMA of the device.
  */
 #include "qemu/osdep.h"
@@ -13,8 +13,10 @@
 #include "hw/pci/pci_regs.h"
 #include "qemu/bitmap.h"
 #include "vfio-edu.h"
+#include "vfio-fault.h"
 #include "vfio-mapped.h"
 #include "vfio-viommu.h"
+#include "vfio-vtd.h"
 
 #define VIOMMU_SLOT     3
 #define EDU0_SLOT       4
@@ -43,7 +45,8 @@ typedef struct Fixture {
 } Fixture;
 
 /* The machine, with its edu behind the IOMMU and in no domain */
-static Fixture *start_with_memory(uint64_t bytes)
+static Fixture *start_with(uint64_t bytes, const char *object,
+                           const char *device)
 {
     Fixture *f = g_new0(Fixture, 1);
     int fd = g_file_open_tmp("vfio-viommu-XXXXXX", &f->errors, NULL);
@@ -52,12 +55,17 @@ static Fixture *start_with_memory(uint64_t bytes)
     close(fd);
     f->machine = vfio_machine_start(
         "-m %" PRIu64 "B -device virtio-iommu-pci,addr=%d,boot-bypass=off "
-        "-device %s,id=edu0,addr=%d 2>%s", bytes, VIOMMU_SLOT,
-        vfio_rig_device("EDU0"), EDU0_SLOT, f->errors);
+        "%s -device %s,id=edu0,addr=%d 2>%s", bytes, VIOMMU_SLOT, object,
+        device, EDU0_SLOT, f->errors);
     f->viommu = viommu_new(f->machine, VIOMMU_SLOT);
     f->edu = vfio_edu_new(f->machine, EDU0_SLOT);
     f->expected = bitmap_new(VIOMMU_IOVA_END / VIOMMU_PAGE);
     return f;
+}
+
+static Fixture *start_with_memory(uint64_t bytes)
+{
+    return start_with(bytes, "", vfio_rig_device("EDU0"));
 }
 
 static void attach(Fixture *f, int slot)
@@ -344,6 +352,24 @@ static void test_all_addresses_at_once(void)
     stop(f);
 }
 
+/* What QEMU has said so far, which is then forgotten; to be freed */
+static char *take_said(Fixture *f)
+{
+    char *text;
+
+    g_assert_true(g_file_get_contents(f->errors, &text, NULL, NULL));
+    g_test_message("QEMU said: %s", text);
+    g_assert_cmpint(truncate(f->errors, 0), ==, 0);
+    return text;
+}
+
+static int count_lines(const char *text)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    return g_strv_length(lines) - 1;
+}
+
 static void test_failing_maps_do_not_fill_the_log(void)
 {
     Fixture *f = start();
@@ -400,6 +426,269 @@ static void test_random(void)
     unmap(f, 0, EDU_IOVA_END);
     check_edu0(f);
     stop(f);
+}
+
+/* A bound on what the guest maps */
+
+#define BOUND 8
+
+static Fixture *start_bounded(void)
+{
+    g_autofree char *device = g_strdup_printf("vfio-pci,host=%s,"
+                                              "iommufd=bounded",
+                                              vfio_rig_address("EDU0"));
+    Fixture *f = start_with(VFIO_MACHINE_MEMORY,
+                            "-object iommufd,id=bounded,max-guest-maps="
+                            stringify(BOUND), device);
+
+    attach(f, EDU0_SLOT);
+    return f;
+}
+
+/* Map pages from @first on, one by one, every second one: @fit of them fit. */
+static void fill(Fixture *f, int first, int count, int fit)
+{
+    for (int i = 0; i < count; i++) {
+        uint64_t iova = 16 * MiB + PAGES(first + 2 * i);
+
+        g_assert_cmpint(viommu_map(f->viommu, DOMAIN, iova, DATA, PAGES(1),
+                                   RW), ==, VIRTIO_IOMMU_S_OK);
+        if (i < fit) {
+            bitmap_set(f->expected, iova / VIOMMU_PAGE, 1);
+        }
+    }
+    check_edu0(f);
+}
+
+static void empty(Fixture *f)
+{
+    unmap(f, 0, EDU_IOVA_END);
+    check_edu0(f);
+}
+
+static void test_bound_is_kept(void)
+{
+    Fixture *f = start_bounded();
+    int64_t begin = g_get_monotonic_time();
+    g_autofree char *text = NULL;
+    int seconds;
+
+    fill(f, 0, BOUND + 40, BOUND);
+    seconds = (g_get_monotonic_time() - begin) / G_USEC_PER_SEC;
+    check_dma(f->edu, 16 * MiB, DATA, PAGES(1));
+    text = take_said(f);
+    g_assert_nonnull(strstr(text, "object 'bounded': cannot map memory for DMA "
+                            "at IOVA 0x1010000 to 0x1010fff"));
+    g_assert_nonnull(strstr(text, "has 8 maps for"));
+    g_assert_nonnull(strstr(text, vfio_rig_address("EDU0")));
+    g_assert_nonnull(strstr(text, "max-guest-maps="));
+    g_assert_nonnull(strstr(text, g_strerror(ENOSPC)));
+    g_assert_cmpint(count_lines(text), >=, 1);
+    g_assert_cmpint(count_lines(text), <=, 1 + seconds);
+
+    /* As many as go may come. */
+    empty(f);
+    fill(f, 0, BOUND, BOUND);
+    qtest_qmp_assert_success(f->machine->qts, "{ 'execute': 'qom-set',"
+                             " 'arguments': { 'path': '/objects/bounded',"
+                             " 'property': 'max-guest-maps', 'value': %d } }",
+                             BOUND + 2);
+    fill(f, 100, 3, 2);
+    g_free(take_said(f));
+    stop(f);
+}
+
+/* What one request takes away counts as what it was, one by one. */
+static void test_bound_counts_what_goes(void)
+{
+    Fixture *f = start_bounded();
+
+    fill(f, 0, BOUND, BOUND);
+    unmap(f, 16 * MiB, PAGES(5));   /* three of them, and the holes */
+    fill(f, 100, 4, 3);
+    unmap(f, 16 * MiB, PAGES(5));   /* nothing */
+    unmap(f, 64 * MiB, PAGES(5));
+    fill(f, 200, 1, 0);
+
+    detach(f, EDU0_SLOT);
+    bitmap_zero(f->expected, VIOMMU_IOVA_END / VIOMMU_PAGE);
+    attach(f, EDU0_SLOT);
+    fill(f, 0, BOUND + 1, BOUND);
+
+    vfio_machine_reset(f->machine);
+    bitmap_zero(f->expected, VIOMMU_IOVA_END / VIOMMU_PAGE);
+    viommu_restart(f->viommu);
+    attach(f, EDU0_SLOT);
+    fill(f, 0, BOUND + 1, BOUND);
+    g_free(take_said(f));
+    stop(f);
+}
+
+/* A map that fails is none, and memory that is no guest's map does not count. */
+static void test_bound_counts_maps_alone(void)
+{
+    Fixture *f = start_bounded();
+
+    for (int i = 0; i < 2 * BOUND; i++) {
+        g_assert_cmpint(viommu_map(f->viommu, DOMAIN, PAGES(i) + 1024 * GiB,
+                                   DATA, PAGES(1), RW), ==,
+                        VIRTIO_IOMMU_S_OK);
+    }
+    fill(f, 0, BOUND, BOUND);
+    empty(f);
+    g_assert_cmpint(viommu_attach(f->viommu, DOMAIN + 1,
+                                  VIOMMU_ENDPOINT(EDU0_SLOT),
+                                  VIRTIO_IOMMU_ATTACH_F_BYPASS), ==,
+                    VIRTIO_IOMMU_S_OK);
+    attach(f, EDU0_SLOT);
+    fill(f, 0, BOUND + 1, BOUND);
+    g_free(take_said(f));
+    stop(f);
+}
+
+/* Unmaps that do not do what they should */
+
+/* The kernel says twice that nothing is there: it gives way to what comes. */
+static void test_unmap_that_finds_nothing_is_remembered(void)
+{
+    Fixture *f = start();
+
+    map(f, 64 * MiB, DATA, PAGES(1));
+    vfio_fault_arm_row(1, 2, ENOENT);
+    unmap(f, 64 * MiB, PAGES(1));
+    g_assert_cmpint(vfio_fault_disarm(), ==, 2);
+
+    map(f, 64 * MiB, DATA + PAGES(1), PAGES(1));
+    check_edu0(f);
+    check_dma(f->edu, 64 * MiB, DATA + PAGES(1), PAGES(1));
+    empty(f);
+    stop(f);
+}
+
+/* What an unmap has left gives way as a whole to what is mapped in a part. */
+static void test_leftover_gives_way_to_a_part(void)
+{
+    Fixture *f = start();
+    g_autofree char *text = NULL;
+
+    map(f, 16 * MiB, DATA, 2 * MiB);
+    vfio_fault_arm(1, EBUSY);
+    g_assert_cmpint(viommu_unmap(f->viommu, DOMAIN, 16 * MiB, 2 * MiB), ==,
+                    VIRTIO_IOMMU_S_OK);
+    vfio_fault_disarm();
+    check_edu0(f);
+    bitmap_zero(f->expected, VIOMMU_IOVA_END / VIOMMU_PAGE);
+
+    map(f, 16 * MiB + PAGES(3), DATA + 4 * MiB, PAGES(2));
+    check_edu0(f);
+    check_dma(f->edu, 16 * MiB + PAGES(3), DATA + 4 * MiB, PAGES(2));
+    empty(f);
+    text = take_said(f);
+    g_assert_nonnull(strstr(text, "cannot unmap IOVA 0x1000000 to 0x11fffff"));
+    g_assert_null(strstr(text, "cannot map"));
+    stop(f);
+}
+
+/* An intel-iommu */
+
+static Fixture *start_intel(void)
+{
+    Fixture *f = g_new0(Fixture, 1);
+    int fd = g_file_open_tmp("vfio-viommu-XXXXXX", &f->errors, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    close(fd);
+    f->machine = vfio_machine_start(
+        "-machine q35 -device intel-iommu,caching-mode=on "
+        "-object iommufd,id=bounded,max-guest-maps=%d "
+        "-device vfio-pci,host=%s,iommufd=bounded,addr=%d 2>%s",
+        (int)VTD_PAGES, vfio_rig_address("EDU0"), EDU0_SLOT, f->errors);
+    f->edu = vfio_edu_new(f->machine, EDU0_SLOT);
+    f->expected = bitmap_new(VIOMMU_IOVA_END / VIOMMU_PAGE);
+    vtd_start(f->machine, EDU0_SLOT);
+    return f;
+}
+
+static void stop_intel(Fixture *f)
+{
+    vfio_edu_free(f->edu);
+    vfio_machine_stop(f->machine);
+    check_nothing_said(f->errors);
+    g_unlink(f->errors);
+    g_free(f->errors);
+    g_free(f->expected);
+    g_free(f);
+}
+
+static void set_large(Fixture *f, uint64_t addr)
+{
+    vtd_set_large(f->machine, addr);
+    vtd_flush(f->machine);
+    bitmap_set(f->expected, VTD_IOVA / VIOMMU_PAGE, VTD_PAGES);
+    check_edu0(f);
+    check_dma(f->edu, VTD_IOVA, addr, VTD_LARGE_PAGE);
+}
+
+static void set_small(Fixture *f, const uint64_t addrs[VTD_PAGES])
+{
+    vtd_set_small(f->machine, addrs);
+    vtd_flush(f->machine);
+    for (int i = 0; i < VTD_PAGES; i++) {
+        uint64_t iova = VTD_IOVA + PAGES(i);
+
+        (addrs[i] ? bitmap_set : bitmap_clear)(f->expected,
+                                               iova / VIOMMU_PAGE, 1);
+    }
+    check_edu0(f);
+    for (int i = 0; i < VTD_PAGES; i += VTD_PAGES / 8 - 1) {
+        if (addrs[i]) {
+            check_dma(f->edu, VTD_IOVA + PAGES(i), addrs[i], PAGES(1));
+        }
+    }
+}
+
+/* Pages backwards in memory, and forwards with every third one left out */
+static void make_small(uint64_t all[VTD_PAGES], uint64_t some[VTD_PAGES])
+{
+    for (int i = 0; i < VTD_PAGES; i++) {
+        all[i] = DATA + VTD_LARGE_PAGE - PAGES(i + 1);
+        some[i] = i % 3 ? DATA + PAGES(i) : 0;
+    }
+}
+
+/* A guest that does not unmap before it maps something else there */
+static void test_large_page_becomes_small_ones(void)
+{
+    Fixture *f = start_intel();
+    uint64_t all[VTD_PAGES], some[VTD_PAGES];
+
+    make_small(all, some);
+    for (int i = 0; i < 2; i++) {
+        set_large(f, DATA);
+        set_small(f, all);
+        set_large(f, DATA + VTD_LARGE_PAGE);
+        set_small(f, some);
+        set_small(f, all);
+    }
+    stop_intel(f);
+}
+
+/* The kernel comes upon something that the range seems to cut. */
+static void test_unmap_that_stops_is_done_piece_by_piece(void)
+{
+    Fixture *f = start_intel();
+    uint64_t all[VTD_PAGES], some[VTD_PAGES];
+
+    make_small(all, some);
+    for (int i = 0; i < 2; i++) {
+        set_small(f, all);
+        vfio_fault_arm(1, ENOENT);
+        vtd_set_large(f->machine, DATA);
+        vtd_flush(f->machine);
+        g_assert_cmpint(vfio_fault_disarm(), ==, 1 + VTD_PAGES + 1);
+        set_large(f, DATA);
+    }
+    stop_intel(f);
 }
 
 /* Devices and domains */
@@ -523,6 +812,9 @@ static void test_pass_through_and_back(void)
 int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "viommu");
+    if (vfio_rig_iommufd()) {
+        vfio_fault_init();
+    }
 
     vfio_rig_add("every-power-of-two", VFIO_RIG_BOTH, test_every_power_of_two);
     vfio_rig_add("odd-sizes", VFIO_RIG_BOTH, test_odd_sizes);
@@ -536,6 +828,21 @@ int main(int argc, char **argv)
                  test_failing_maps_do_not_fill_the_log);
     vfio_rig_add("all-addresses-at-once", VFIO_RIG_IOMMUFD_ONLY,
                  test_all_addresses_at_once);
+    vfio_rig_add("bound/is-kept", VFIO_RIG_IOMMUFD_ONLY, test_bound_is_kept);
+    vfio_rig_add("bound/counts-what-goes", VFIO_RIG_IOMMUFD_ONLY,
+                 test_bound_counts_what_goes);
+    vfio_rig_add("bound/counts-maps-alone", VFIO_RIG_IOMMUFD_ONLY,
+                 test_bound_counts_maps_alone);
+    vfio_rig_add("unmap-that-stops-is-done-piece-by-piece",
+                 VFIO_RIG_IOMMUFD_ONLY,
+                 test_unmap_that_stops_is_done_piece_by_piece);
+    vfio_rig_add("unmap-that-finds-nothing-is-remembered",
+                 VFIO_RIG_IOMMUFD_ONLY,
+                 test_unmap_that_finds_nothing_is_remembered);
+    vfio_rig_add("leftover-gives-way-to-a-part", VFIO_RIG_IOMMUFD_ONLY,
+                 test_leftover_gives_way_to_a_part);
+    vfio_rig_add("large-page-becomes-small-ones", VFIO_RIG_IOMMUFD_ONLY,
+                 test_large_page_becomes_small_ones);
     vfio_rig_add("random", VFIO_RIG_BOTH, test_random);
     vfio_rig_add("detach-unmaps", VFIO_RIG_BOTH, test_detach_unmaps);
     vfio_rig_add("second-device-joins", VFIO_RIG_BOTH,

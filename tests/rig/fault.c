@@ -114,7 +114,8 @@ static int fault(const char *function, const char *object,
         current = call;
     }
     chosen = n + 1 == shared->fail_at && shared->step;
-    if (n + 1 == shared->fail_at && shared->error) {
+    if (n + 1 >= shared->fail_at && n + 1 <= shared->fail_last &&
+        shared->error) {
         current = NULL;
         return shared->error;
     }

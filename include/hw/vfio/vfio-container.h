@@ -82,10 +82,18 @@ struct VFIOContainerOps {
                        void *vaddr, bool readonly);
 
     /*
+     * The same for a map of a guest's IOMMU, which may be of a BAR and of 2^64
+     * bytes (a @size of 0).  A guest asks as often as it likes: ENOSPC if there
+     * are too many.  NULL if dma_map() does this as well.
+     */
+    int (*dma_map_guest)(VFIOContainer *container, hwaddr iova,
+                         ram_addr_t size, void *vaddr, bool readonly);
+
+    /*
      * Undo dma_map() for all of [@iova, @iova + @size - 1].  Returns 0 also if
-     * nothing is mapped there; holes are no error.  A map cannot be cut in two;
-     * trying to is an error if the kernel reports it.  @iotlb is set if a
-     * guest's IOMMU asks; then pages that are dirty must be recorded.
+     * nothing is mapped there; holes are no error.  A map cannot be cut in two:
+     * trying to is an error, or the whole map goes.  @iotlb is set if a guest's
+     * IOMMU asks; then pages that are dirty must be recorded.
      */
     int (*dma_unmap)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
                      IOMMUTLBEntry *iotlb);
@@ -183,6 +191,8 @@ int vfio_host_win_del(VFIOContainer *container, hwaddr min_iova,
 /* For the listener: call the operations in @container's table, see above. */
 int vfio_dma_map(VFIOContainer *container, hwaddr iova, ram_addr_t size,
                  void *vaddr, bool readonly);
+int vfio_dma_map_guest(VFIOContainer *container, hwaddr iova, ram_addr_t size,
+                       void *vaddr, bool readonly);
 int vfio_dma_map_section(VFIOContainer *container,
                          MemoryRegionSection *section, hwaddr iova,
                          ram_addr_t size, void *vaddr);
