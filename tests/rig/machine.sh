@@ -15,7 +15,7 @@
 # RIG_INITRD (its initramfs, if there is one), RIG_ROOT (the name of the image to run
 # from).
 
-: "${RIG_ACCEL:=tcg}" "${RIG_MEMORY:=3072}" "${RIG_INTREMAP:=on}"
+: "${RIG_ACCEL:=tcg}" "${RIG_MEMORY:=3072}" "${RIG_INTREMAP:=on}" "${RIG_TRACKING:=off}"
 
 MACHINE_TABLE=${BASH_SOURCE[0]%/*}/devices
 
@@ -35,6 +35,19 @@ machine_accel()
     kvm) MACHINE=(-machine "q35,kernel-irqchip=split" -accel kvm -cpu host) ;;
     *)   die "--accel takes tcg or kvm, not $RIG_ACCEL" ;;
     esac
+}
+
+# machine_iommu: with RIG_TRACKING it says that it tracks what devices write, which is
+# part of its scalable mode. That is not true.
+machine_iommu()
+{
+    local iommu=intel-iommu,intremap=$RIG_INTREMAP
+
+    if [ "$RIG_TRACKING" = on ]; then
+        iommu+=,x-scalable-mode=on,x-report-slads=on
+        MACHINE_KERNEL+=("intel_iommu=on,sm_on")
+    fi
+    MACHINE+=(-device "$iommu")
 }
 
 # machine_disks: every disk is opened with snapshot=on, so what a run writes
@@ -74,10 +87,10 @@ machine_command()
     shift
 
     machine_accel
+    machine_iommu
     MACHINE=("$RIG_QEMU" "${MACHINE[@]}" -smp 2 -m "$RIG_MEMORY"
         -nodefaults -no-user-config -display none -no-reboot
         -L "$RIG_DIR/$RIG_ROOT.img.d/usr/share/qemu"
-        -device "intel-iommu,intremap=$RIG_INTREMAP"
         -kernel "$RIG_KERNEL"
         -append "console=ttyS0 root=/dev/vda ro init=/rig/init ${MACHINE_KERNEL[*]} $*"
         -fw_cfg "name=opt/rig/program,file=$program")
