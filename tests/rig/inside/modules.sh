@@ -22,7 +22,7 @@ load()
 
 unload()
 {
-    for module in vfio_pci vfio_pci_core vfio_iommu_type1 mdev vfio iommufd; do
+    for module in mtty vfio_pci vfio_pci_core vfio_iommu_type1 mdev vfio iommufd; do
         [ ! -e "/sys/module/$module" ] || rmmod "$module" || return
     done
 }
