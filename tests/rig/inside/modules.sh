@@ -7,25 +7,10 @@
 
 . /rig/lib.sh
 . /rig/tap.sh
+. /rig/stock.sh
 
 TIMES=100
-MODULES='iommufd vfio vfio_iommu_type1 vfio-pci-core vfio-pci'
 device=$VFIO_TEST_EDU0
-
-# load: in the order of what needs what
-load()
-{
-    for module in $MODULES; do
-        insmod "/boot/$module.ko" || return
-    done
-}
-
-unload()
-{
-    for module in mtty vfio_pci vfio_pci_core vfio_iommu_type1 mdev vfio iommufd; do
-        [ ! -e "/sys/module/$module" ] || rmmod "$module" || return
-    done
-}
 
 # slab_kib: memory of the kernel's that is in use, when nothing waits to be freed
 slab_kib()
@@ -50,7 +35,7 @@ nodes_are_gone()
 # round: once each way
 round()
 {
-    unload && nodes_are_gone && load && bind_all && nodes_are_there
+    unload_vfio && nodes_are_gone && load_vfio /boot && bind_all && nodes_are_there
 }
 
 rounds()
@@ -61,7 +46,6 @@ rounds()
         n=$((n + 1))
     done
 }
-
 
 # stays: whether no more than 1 MiB is in use than before
 stays()
