@@ -299,8 +299,8 @@ static void explain_bind_einval(VFIODevice *vbasedev, Error **errp)
     }
 
     error_prepend(errp, "it is bound already, or cannot be bound: ");
-    iommufd_error_append_remedy(errp, "see whether another process uses it, and "
-                                "else the kernel's log");
+    iommufd_error_append_remedy(errp, "see whether another process uses it, "
+                                "and else the kernel's log");
     error_append_hint(errp, "If no process does, the platform keeps identity "
                       "mappings for it (the kernel's log says so),\nor its DMA "
                       "is not cache-coherent.\n");

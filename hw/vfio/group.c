@@ -76,8 +76,8 @@ static void vfio_group_explain_iommufd(VFIODevice *vbasedev, Error **errp)
 
     QLIST_FOREACH(other, &vfio_device_list, global_next) {
         if (other->iommufd && vfio_group_is_shared(vbasedev, other)) {
-            error_prepend(errp, "its IOMMU group is used with iommufd=, by %s: ",
-                          other->name);
+            error_prepend(errp, "its IOMMU group is used with iommufd=, by "
+                          "%s: ", other->name);
             iommufd_error_append_remedy(errp, "give both devices the same "
                                         "iommufd=");
             return;

@@ -717,7 +717,9 @@ static void keep_enabled(const char *device)
 /* Whether this run tries the kernel's steps in @act */
 static bool has_steps_now(const VFIOAct *act)
 {
-    static const char *const some[] = { "plug", "unplug", "map", "unmap", NULL };
+    static const char *const some[] = {
+        "plug", "unplug", "map", "unmap", NULL
+    };
 
     return act->act && (g_test_slow() || getenv("VFIO_TEST_ALL_ACTS") ||
                         g_strv_contains(some, act->name));

@@ -3,8 +3,9 @@
  * QTest for VFIO: devices behind an IOMMU of the guest's
  *
  * The IOMMU is a virtio-iommu that lets nothing pass by default, or an
- * intel-iommu where it does what no other does; the devices are edus.  The effect of each map and unmap is looked up in the page table of
- * the rig's own IOMMU, and tried by DMA of the device.
+ * intel-iommu where it does what no other does; the devices are edus.  The
+ * effect of each map and unmap is looked up in the page table of the rig's own
+ * IOMMU, and tried by DMA of the device.
  */
 #include "qemu/osdep.h"
 
@@ -524,7 +525,7 @@ static void test_bound_counts_what_goes(void)
     stop(f);
 }
 
-/* A map that fails is none, and memory that is no guest's map does not count. */
+/* A map that fails is none, and memory is none that no guest has mapped. */
 static void test_bound_counts_maps_alone(void)
 {
     Fixture *f = start_bounded();
