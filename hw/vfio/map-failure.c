@@ -16,7 +16,7 @@
 #include "iommufd.h"
 #include "memory-hint.h"
 #include "qapi/error.h"
-#include "qapi/qapi-events-qom.h"
+#include "qapi/qapi-events-machine.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/timer.h"
@@ -243,6 +243,22 @@ void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
 
 /* What becomes of it */
 
+static void send_event(VFIOIOMMUFDContainer *container,
+                       MemoryRegionSection *section, Error *err)
+{
+    hwaddr start = section->offset_within_address_space;
+    hwaddr iova = REAL_HOST_PAGE_ALIGN(start);
+    hwaddr last = ((start + int128_getlo(section->size)) &
+                   qemu_real_host_page_mask()) - 1;
+    DeviceState *dev = vfio_memory_device(section->mr);
+    g_autofree char *path = dev ? object_get_canonical_path(OBJECT(dev)) : NULL;
+
+    qapi_event_send_iommufd_map_error(iommufd_backend_id(container->be), iova,
+                                      last - iova + 1, last,
+                                      memory_region_name(section->mr),
+                                      !!path, path, error_get_pretty(err));
+}
+
 /*
  * Memory that appeared in the address space.  Nobody can be refused it, and a
  * device that reaches there now gets an error from the IOMMU, so the guest
@@ -252,10 +268,6 @@ void vfio_iommufd_map_failed(VFIOContainer *base, MemoryRegionSection *section,
                              Error *err)
 {
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
-    hwaddr start = section->offset_within_address_space;
-    hwaddr iova = REAL_HOST_PAGE_ALIGN(start);
-    hwaddr end = (start + int128_getlo(section->size)) &
-                 qemu_real_host_page_mask();
 
     if (vfio_missing_is_retried(&container->missing)) {
         vfio_missing_still(&container->missing, err);
@@ -268,8 +280,7 @@ void vfio_iommufd_map_failed(VFIOContainer *base, MemoryRegionSection *section,
     }
 
     vfio_missing_add(&container->missing, section, &err);
-    qapi_event_send_iommufd_map_error(iommufd_backend_id(container->be), iova,
-                                      end - iova, error_get_pretty(err));
+    send_event(container, section, err);
     error_append_hint(&err, "The VM does not run until it is mapped or "
                       "gone.\n");
     error_report_err(err);

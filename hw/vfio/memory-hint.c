@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Which of the guest's memory the kernel could not pin, and what to look at
+ * Which of the guest's memory could not be mapped, and what to look at
  *
  * EFAULT means that there is no page that may be pinned for long.  The kernel
  * does not say why; the backend of the memory tells what it can be.  What a
@@ -13,6 +13,8 @@
 #include "exec/memory.h"
 #include "exec/ramblock.h"
 #include "exec/ram_addr.h"
+#include "hw/boards.h"
+#include "hw/mem/memory-device.h"
 #include "memory-hint.h"
 #include "qemu/rcu.h"
 #include "qemu/units.h"
@@ -61,4 +63,37 @@ void vfio_memory_explain_efault(void *vaddr, Error **errp)
                   memory_region_name(mr),
                   owner ? object_get_typename(owner) : "the machine's",
                   qemu_ram_pagesize(block) / (size_t)KiB, explain_block(block));
+}
+
+typedef struct FindDevice {
+    MemoryRegion *mr;
+    DeviceState *dev;
+} FindDevice;
+
+/* An nvdimm has an alias of its memory, without the label at the end. */
+static bool is_region_of(MemoryDeviceState *md, MemoryRegion *mr)
+{
+    MemoryRegion *own = MEMORY_DEVICE_GET_CLASS(md)->get_memory_region(md,
+                                                                       NULL);
+
+    return own && (own == mr || own->alias == mr);
+}
+
+static int find_device(Object *obj, void *opaque)
+{
+    FindDevice *find = opaque;
+
+    if (object_dynamic_cast(obj, TYPE_MEMORY_DEVICE) &&
+        is_region_of(MEMORY_DEVICE(obj), find->mr)) {
+        find->dev = DEVICE(obj);
+    }
+    return !!find->dev;
+}
+
+DeviceState *vfio_memory_device(MemoryRegion *mr)
+{
+    FindDevice find = { .mr = mr };
+
+    object_child_foreach_recursive(qdev_get_machine(), find_device, &find);
+    return find.dev;
 }

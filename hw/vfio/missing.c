@@ -2,10 +2,9 @@
 /* Memory that devices should reach and do not: see missing.h */
 #include "qemu/osdep.h"
 
-#include "hw/boards.h"
-#include "hw/mem/memory-device.h"
 #include "hw/mem/nvdimm.h"
 #include "hw/mem/pc-dimm.h"
+#include "memory-hint.h"
 #include "missing.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
@@ -41,37 +40,17 @@ static void vfio_missing_free(VFIOMissingSection *entry)
     g_free(entry);
 }
 
-typedef struct FindDIMM {
-    MemoryRegion *mr;
-    DeviceState *dimm;
-} FindDIMM;
-
 /*
  * The guest learns of a DIMM after it is realized.  QEMU takes back no nvdimm,
  * not from a guest either.
  */
-static int find_dimm(Object *obj, void *opaque)
-{
-    FindDIMM *find = opaque;
-
-    if (object_dynamic_cast(obj, TYPE_PC_DIMM) &&
-        !object_dynamic_cast(obj, TYPE_NVDIMM) && !DEVICE(obj)->realized) {
-        MemoryDeviceState *md = MEMORY_DEVICE(obj);
-
-        if (MEMORY_DEVICE_GET_CLASS(md)->get_memory_region(md, NULL) ==
-            find->mr) {
-            find->dimm = DEVICE(obj);
-        }
-    }
-    return !!find->dimm;
-}
-
 static DeviceState *dimm_being_plugged(MemoryRegion *mr)
 {
-    FindDIMM find = { .mr = mr };
+    DeviceState *dev = vfio_memory_device(mr);
 
-    object_child_foreach_recursive(qdev_get_machine(), find_dimm, &find);
-    return find.dimm;
+    return dev && object_dynamic_cast(OBJECT(dev), TYPE_PC_DIMM) &&
+           !object_dynamic_cast(OBJECT(dev), TYPE_NVDIMM) && !dev->realized
+           ? dev : NULL;
 }
 
 /* Other memory than such a DIMM cannot be taken back. */

@@ -310,6 +310,9 @@ static void check_event(QList *schema)
     check_member(schema, data, "id", false, "string");
     check_member(schema, data, "iova", false, "int");
     check_member(schema, data, "size", false, "int");
+    check_member(schema, data, "last", false, "int");
+    check_member(schema, data, "memory", false, "string");
+    check_member(schema, data, "qom-path", true, "string");
     check_member(schema, data, "reason", false, "string");
 }
 

@@ -243,6 +243,11 @@ static void wait_dimm_error(VFIOMachine *m)
 #define DIMM_LEADS_ON \
     "; cont tries again, and device_del of 'dimm0' takes the memory back"
 
+static void wait_event_only(VFIOMachine *m)
+{
+    qobject_unref(vfio_machine_map_error(m));
+}
+
 /* @command, which would let the guest run, says why it does not. */
 static void check_runs_in_vain(VFIOMachine *m, const char *command,
                                const char *state)
@@ -309,14 +314,70 @@ static void test_cont_maps_with_limit_raised(void)
     check_all_is_reached(m);
 }
 
-/* Ways to let the guest run */
-
-static void wait_event_only(VFIOMachine *m)
+static void test_event_names_dimm(void)
 {
-    QDict *event = qtest_qmp_eventwait_ref(m->qts, "IOMMUFD_MAP_ERROR");
+    VFIOMachine *m = start_limited("");
+    QDict *data;
 
-    qobject_unref(event);
+    plug_dimm(m);
+    data = vfio_machine_map_error(m);
+    g_assert_cmpstr(qdict_get_str(data, "id"), ==, VFIO_RIG_IOMMUFD);
+    g_assert_cmpstr(qdict_get_str(data, "memory"), ==, "mem0");
+    g_assert_cmpstr(qdict_get_str(data, "qom-path"), ==,
+                    "/machine/peripheral/dimm0");
+    g_assert_cmphex(vfio_map_error_number(data, "iova"), ==, DIMM_ADDR);
+    g_assert_cmphex(vfio_map_error_number(data, "last"), ==,
+                    DIMM_ADDR + DIMM_SIZE - 1);
+    qobject_unref(data);
+    vfio_machine_stop(m);
 }
+
+#define ALL_IS_REACHED "reach all of the guest's memory again"
+
+/* Two address spaces, of which only one has room for the DIMM after a while */
+static void test_reached_again_is_said_once(void)
+{
+    g_autofree char *text = NULL;
+    char *errors = new_file();
+    const char *said;
+    VFIOMachine *m;
+
+    limit_memlock(0, 2 * VFIO_MACHINE_MEMORY + DIMM_SIZE / 2);
+    m = vfio_machine_start("-m slots=2,maxmem=1G "
+                           "-object iommufd,id=second "
+                           "-device vfio-pci,host=%s,iommufd=second,addr=%d "
+                           "-device %s,addr=%d 2>%s",
+                           vfio_rig_address("EDU0"), SLOT,
+                           vfio_rig_device("NVME0"), NVME_SLOT, errors);
+    limit_memlock(0, RLIM_INFINITY);
+
+    plug_dimm(m);
+    wait_event_only(m);
+    wait_event_only(m);
+    qtest_qmp_eventwait(m->qts, "STOP");
+    limit_memlock(m->pid, 2 * VFIO_MACHINE_MEMORY + DIMM_SIZE * 3 / 2);
+    for (int i = 0; i < 2; i++) {
+        g_autofree char *error = vfio_machine_qmp_error(m, "cont", "");
+
+        g_assert_nonnull(error);
+    }
+    g_assert_true(g_file_get_contents(errors, &text, NULL, NULL));
+    g_assert_null(strstr(text, ALL_IS_REACHED));
+    g_free(text);
+
+    limit_memlock(m->pid, RLIM_INFINITY);
+    vfio_machine_cont(m);
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'stop' }");
+    vfio_machine_cont(m);
+    check_all_is_reached(m);
+
+    text = take_errors(errors);
+    said = strstr(text, ALL_IS_REACHED);
+    g_assert_nonnull(said);
+    g_assert_null(strstr(said + 1, ALL_IS_REACHED));
+}
+
+/* Ways to let the guest run */
 
 static void test_cont_after_start_stopped(void)
 {
@@ -1063,6 +1124,10 @@ int main(int argc, char **argv)
                  test_plug_works_with_limit_raised);
     vfio_rig_add("cont-maps-with-limit-raised", VFIO_RIG_IOMMUFD_ONLY,
                  test_cont_maps_with_limit_raised);
+    vfio_rig_add("event-names-dimm", VFIO_RIG_IOMMUFD_ONLY,
+                 test_event_names_dimm);
+    vfio_rig_add("reached-again-is-said-once", VFIO_RIG_IOMMUFD_ONLY,
+                 test_reached_again_is_said_once);
     vfio_rig_add("runs/cont-after-start-stopped", VFIO_RIG_IOMMUFD_ONLY,
                  test_cont_after_start_stopped);
     vfio_rig_add("runs/wakeup", VFIO_RIG_IOMMUFD_ONLY, test_wakeup);

@@ -12,6 +12,7 @@
 #include "qapi/error.h"
 #include "qapi/qmp/qdict.h"
 #include "qapi/qmp/qlist.h"
+#include "qapi/qmp/qnum.h"
 #include "qemu/bswap.h"
 #include "qemu/cutils.h"
 #include "qemu/sockets.h"
@@ -511,16 +512,33 @@ void vfio_machine_check_run_state(VFIOMachine *m, const char *state)
     qobject_unref(reply);
 }
 
+uint64_t vfio_map_error_number(QDict *data, const char *name)
+{
+    return qnum_get_uint(qobject_to(QNum, qdict_get(data, name)));
+}
+
+QDict *vfio_machine_map_error(VFIOMachine *m)
+{
+    QDict *event = qtest_qmp_eventwait_ref(m->qts, "IOMMUFD_MAP_ERROR");
+    QDict *data = qobject_ref(qdict_get_qdict(event, "data"));
+
+    g_assert_cmphex(vfio_map_error_number(data, "size"), ==,
+                    vfio_map_error_number(data, "last") -
+                    vfio_map_error_number(data, "iova") + 1);
+    g_assert_cmpstr(qdict_get_str(data, "memory"), !=, "");
+    qobject_unref(event);
+    return data;
+}
+
 void vfio_machine_wait_map_error(VFIOMachine *m, const char *object,
                                  uint64_t iova, const char *reason)
 {
-    QDict *event = qtest_qmp_eventwait_ref(m->qts, "IOMMUFD_MAP_ERROR");
-    QDict *data = qdict_get_qdict(event, "data");
+    QDict *data = vfio_machine_map_error(m);
 
     g_assert_cmpstr(qdict_get_str(data, "id"), ==, object);
-    g_assert_cmphex(qdict_get_int(data, "iova"), ==, iova);
+    g_assert_cmphex(vfio_map_error_number(data, "iova"), ==, iova);
     g_assert_nonnull(strstr(qdict_get_str(data, "reason"), reason));
-    qobject_unref(event);
+    qobject_unref(data);
     qtest_qmp_eventwait(m->qts, "STOP");
     vfio_machine_check_run_state(m, "io-error");
 }

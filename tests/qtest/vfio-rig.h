@@ -190,6 +190,12 @@ void vfio_machine_reset(VFIOMachine *m);
 /* The machine is in run state @state, as query-status reports it. */
 void vfio_machine_check_run_state(VFIOMachine *m, const char *state);
 
+/* The data of the next event IOMMUFD_MAP_ERROR, to be unreferenced */
+QDict *vfio_machine_map_error(VFIOMachine *m);
+
+/* A number in it, of 64 bits */
+uint64_t vfio_map_error_number(QDict *data, const char *name);
+
 /**
  * vfio_machine_wait_map_error: wait until memory at @iova could not be mapped
  * for devices of iommufd @object

@@ -12,6 +12,7 @@
 #include <glib/gstdio.h>
 
 #include "hw/pci/pci_regs.h"
+#include "qapi/qmp/qdict.h"
 #include "qemu/bitmap.h"
 #include "vfio-edu.h"
 #include "vfio-fault.h"
@@ -810,6 +811,34 @@ static void test_pass_through_and_back(void)
     stop(f);
 }
 
+/*
+ * An IOMMU that does not tell VFIO of its maps, which shows when the guest
+ * switches it on.  The second part of its region ends with the last of 2^64
+ * addresses.
+ */
+static void test_iommu_that_does_not_tell_stops_vm(void)
+{
+    VFIOMachine *m = vfio_machine_start("-machine q35 -device intel-iommu,"
+                                        "caching-mode=on,snoop-control=on "
+                                        "-device %s,addr=%d",
+                                        vfio_rig_device("EDU0"), EDU0_SLOT);
+    QDict *data;
+
+    vtd_start(m, EDU0_SLOT);
+    for (int i = 0; i < 2; i++) {
+        data = vfio_machine_map_error(m);
+        g_assert_cmphex(vfio_map_error_number(data, "last"), ==,
+                        i ? UINT64_MAX : 0xfedfffff);
+        g_assert_nonnull(strstr(qdict_get_str(data, "memory"), "dmar"));
+        g_assert_false(qdict_haskey(data, "qom-path"));
+        g_assert_nonnull(strstr(qdict_get_str(data, "reason"), "Snoop"));
+        qobject_unref(data);
+    }
+    qtest_qmp_eventwait(m->qts, "STOP");
+    vfio_machine_check_run_state(m, "io-error");
+    vfio_machine_stop(m);
+}
+
 int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "viommu");
@@ -844,6 +873,8 @@ int main(int argc, char **argv)
                  test_leftover_gives_way_to_a_part);
     vfio_rig_add("large-page-becomes-small-ones", VFIO_RIG_IOMMUFD_ONLY,
                  test_large_page_becomes_small_ones);
+    vfio_rig_add("iommu-that-does-not-tell-stops-vm", VFIO_RIG_IOMMUFD_ONLY,
+                 test_iommu_that_does_not_tell_stops_vm);
     vfio_rig_add("random", VFIO_RIG_BOTH, test_random);
     vfio_rig_add("detach-unmaps", VFIO_RIG_BOTH, test_detach_unmaps);
     vfio_rig_add("second-device-joins", VFIO_RIG_BOTH,
