@@ -16,6 +16,7 @@
 
 #include <glib/gstdio.h>
 
+#include "hw/rtc/mc146818rtc_regs.h"
 #include "qapi/error.h"
 #include "qapi/qmp/qdict.h"
 #include "qemu/sockets.h"
@@ -406,6 +407,91 @@ static void suspend(VFIOMachine *m)
     vfio_machine_check_run_state(m, "suspended");
 }
 
+/* What wakes a guest beside system_wakeup */
+
+static void press_key(VFIOMachine *m)
+{
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'input-send-event',"
+                             " 'arguments': { 'events': [ { 'type': 'key',"
+                             " 'data': { 'down': true, 'key': {"
+                             " 'type': 'qcode', 'data': 'a' } } } ] } }");
+}
+
+static bool key_is_pressed(VFIOMachine *m)
+{
+    return true;
+}
+
+static uint8_t read_rtc(VFIOMachine *m, uint8_t reg)
+{
+    qtest_outb(m->qts, 0x70, reg);
+    return qtest_inb(m->qts, 0x71);
+}
+
+static void write_rtc(VFIOMachine *m, uint8_t reg, uint8_t value)
+{
+    qtest_outb(m->qts, 0x70, reg);
+    qtest_outb(m->qts, 0x71, value);
+}
+
+/* At the next second, whichever it is; the PIIX4 lets it wake the guest. */
+static void set_alarm(VFIOMachine *m)
+{
+    qtest_outw(m->qts, PM_BASE + 2, 1 << 10);
+    write_rtc(m, RTC_SECONDS_ALARM, 0xc0);
+    write_rtc(m, RTC_MINUTES_ALARM, 0xc0);
+    write_rtc(m, RTC_HOURS_ALARM, 0xc0);
+    write_rtc(m, RTC_REG_B, REG_B_AIE | REG_B_24H);
+    read_rtc(m, RTC_REG_C);
+}
+
+static bool alarm_has_rung(VFIOMachine *m)
+{
+    return read_rtc(m, RTC_REG_C) & REG_C_AF;
+}
+
+/* Each wakes a guest, but none while devices miss memory: nobody is told. */
+static void test_no_key_or_alarm_wakes(void)
+{
+    static const struct {
+        void (*begin)(VFIOMachine *m);
+        bool (*is_done)(VFIOMachine *m);
+    } wake[] = {
+        { press_key, key_is_pressed },
+        { set_alarm, alarm_has_rung },
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(wake); i++) {
+        char *errors = new_file();
+        g_autofree char *options = g_strdup_printf("2>%s", errors);
+        g_autofree char *text = NULL;
+        VFIOMachine *m = start_limited(options);
+
+        suspend(m);
+        wake[i].begin(m);
+        qtest_qmp_eventwait(m->qts, "WAKEUP");
+        vfio_machine_check_run_state(m, "running");
+
+        suspend(m);
+        plug_dimm(m);
+        wait_event_only(m);
+        g_assert_cmpint(truncate(errors, 0), ==, 0);
+        for (int tries = 0; tries < 2; tries++) {
+            wake[i].begin(m);
+            g_assert_true(vfio_rig_wait(wake[i].is_done(m)));
+            vfio_machine_check_run_state(m, "suspended");
+            raise_limit(m);
+        }
+        g_assert_true(g_file_get_contents(errors, &text, NULL, NULL));
+        g_assert_cmpstr(text, ==, "");
+
+        qtest_qmp_assert_success(m->qts, "{ 'execute': 'system_wakeup' }");
+        qtest_qmp_eventwait(m->qts, "WAKEUP");
+        check_all_is_reached(m);
+        g_free(take_errors(errors));
+    }
+}
+
 static void test_wakeup(void)
 {
     VFIOMachine *m = start_limited("");
@@ -415,11 +501,6 @@ static void test_wakeup(void)
     wait_event_only(m);
     check_runs_in_vain(m, "system_wakeup", "suspended");
     check_runs_in_vain(m, "cont", "suspended");
-    /* by a key, which has nobody to tell */
-    qtest_qmp_assert_success(m->qts, "{ 'execute': 'send-key', 'arguments': "
-                             "{ 'keys': [ { 'type': 'qcode', 'data': 'a' } ] "
-                             "} }");
-    vfio_machine_check_run_state(m, "suspended");
     raise_limit(m);
     qtest_qmp_assert_success(m->qts, "{ 'execute': 'system_wakeup' }");
     qtest_qmp_eventwait(m->qts, "WAKEUP");
@@ -1131,6 +1212,8 @@ int main(int argc, char **argv)
     vfio_rig_add("runs/cont-after-start-stopped", VFIO_RIG_IOMMUFD_ONLY,
                  test_cont_after_start_stopped);
     vfio_rig_add("runs/wakeup", VFIO_RIG_IOMMUFD_ONLY, test_wakeup);
+    vfio_rig_add("runs/no-key-or-alarm-wakes", VFIO_RIG_IOMMUFD_ONLY,
+                 test_no_key_or_alarm_wakes);
     vfio_rig_add("runs/reset-while-suspended", VFIO_RIG_IOMMUFD_ONLY,
                  test_reset_while_suspended);
     vfio_rig_add("runs/end-of-migration", VFIO_RIG_IOMMUFD_ONLY,
