@@ -9,23 +9,11 @@
 
 . /rig/lib.sh
 . /rig/tap.sh
+. /rig/packages.sh
 
 NAME=qemu-system-x86-iommufd
 export QEMU=/usr/bin/qemu-system-x86_64-iommufd
 export PATH="$PATH:/usr/sbin:/sbin"
-
-# by its path: busybox has a dpkg of its own, which its shell prefers
-DPKG=/usr/bin/dpkg
-
-# leave_only_packages: removes the QEMU and the firmware that the rig brought, so
-# that only the package and what it depends on can run.
-leave_only_packages()
-{
-    mount -o remount,rw / && rm -r /opt || return
-    for file in /usr/share/qemu/*; do
-        $DPKG -S "$file" >/dev/null 2>&1 || rm -r "$file"
-    done
-}
 
 # debian_is_whole: whether Debian's own QEMU is as it was packed, and runs.
 debian_is_whole()

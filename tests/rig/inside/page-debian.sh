@@ -2,17 +2,19 @@
 # shellcheck shell=dash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Follows the page vfio-iommufd-debian word by word, on a Debian 12: types what
-# it has behind # and $, and compares what it has below with what is answered.
+# Follows the page vfio-iommufd-debian word by word, in a Debian 12 with its own kernel:
+# types what it has behind # and $, and compares what it has below with what is answered.
+# Both packages are there: tests/package/installed typed that step when the machine was
+# made, and tests/package/purge types the last one.
 #
-# Beforehand the device is with the host's driver and its nodes are root's, as on
-# a host where nothing was done. Three things are not as there: the kernel is the
-# rig's, with its drivers built in; udevd runs without systemd; and this QEMU
-# and its host check are under their names without the package.
+# udev has loaded the drivers, as at each boot; its device is with the host's. Two
+# things are not as on a real host: there is no boot loader, and udevd runs without
+# systemd.
 
 . /rig/lib.sh
 . /rig/tap.sh
 . /rig/page.sh
+. /rig/packages.sh
 
 export PATH=/usr/sbin:/usr/bin:$PATH
 
@@ -44,25 +46,16 @@ answered()
         { show $CONSOLE; return 1; }
 }
 
-# prepare: a host as it was installed, with alice
+# prepare: a host as it was installed, with alice. The rig has bound the device to
+# vfio-pci before.
 prepare()
 {
-    mount -o remount,rw /
+    leave_only_packages
     echo "$device" >"/sys/bus/pci/devices/$device/driver/unbind"
     echo >"/sys/bus/pci/devices/$device/driver_override"
     echo "$device" >/sys/bus/pci/drivers_probe
-    ln -s /rig/tests/qemu-iommufd-host-check /usr/bin
-    ln -s /opt/qemu/bin/qemu-system-x86_64 /usr/bin/qemu-system-x86_64-iommufd
+    udevadm settle
     adduser --quiet --disabled-password --gecos '' alice
-    getent group kvm || addgroup --quiet --system kvm
-    modules=/lib/modules/$(uname -r)
-    mkdir -p "$modules"
-    : >"$modules/modules.order"
-    printf 'kernel/drivers/%s.ko\n' iommu/iommufd/iommufd vfio/pci/vfio-pci \
-        >"$modules/modules.builtin"
-    depmod
-    /lib/systemd/systemd-udevd --daemon
-    udevadm trigger --settle
     first_bytes "/sys/bus/pci/devices/$device/nvme"/nvme*/nvme*n1 >/tmp/first-bytes
     guest_disk >/home/alice/guest.img
     truncate -s 1M /home/alice/guest.img
@@ -133,23 +126,37 @@ guest_has_read()
     [ -s /tmp/first-bytes ] && grep -qf /tmp/first-bytes $CONSOLE
 }
 
-# options_are_those_checked: whether the page switches on what the host check demands,
-# but for vfio-pci, which Debian's configuration has.
-options_are_those_checked()
+# packages_are_there STEP: whether those that the step names are installed
+packages_are_there()
 {
-    typed kernel-configure '$' | grep -oE -- '--enable (IOMMUFD|VFIO_[A-Z_]*)' |
-        sed 's/--enable /CONFIG_/' | sort >/tmp/named
-    sed -n 's/^check_option \(CONFIG_[A-Z_]*\)|.*/\1/p' /rig/tests/qemu-iommufd-host-check |
-        grep -v '^CONFIG_VFIO_PCI$' | sort >/tmp/demanded
-    [ -s /tmp/named ] && diff /tmp/named /tmp/demanded
+    typed "$1" '#' | grep -oE '[a-z0-9]+(-[a-z0-9.]+)+' | grep -vx apt-get >/tmp/named
+    [ -s /tmp/named ] && xargs "$DPKG" -s </tmp/named >/tmp/status 2>&1 &&
+        [ "$(grep -cx 'Status: install ok installed' /tmp/status)" = "$(wc -l </tmp/named)" ] ||
+        { show /tmp/named; show /tmp/status; return 1; }
 }
 
-plan 10
+# mode_of NODE: its owner, its group and its mode
+mode_of()
+{
+    stat -c %U:%G:%a "$1"
+}
+
+# nodes_are_kvms: whether udev has given iommufd's nodes to the group
+nodes_are_kvms()
+{
+    for node in /dev/iommu "/dev/vfio/devices/$(cdev_of "$device")"; do
+        [ "$(mode_of "$node")" = root:kvm:660 ] || { ls -l "$node"; return 1; }
+    done
+}
+
+plan 12
 prepare
-check "the page switches on the options that the host check demands" options_are_those_checked
+check "the kernel that the page names is here" packages_are_there kernel
+check "both packages are" packages_are_there packages
 check "the host check says what is missing, as the page has it" eval "as_root before && answered before"
 check "the device is given to vfio-pci" as_root device
-check "the nodes are given to the group kvm" as_root permission
+check "udev gives the nodes to the group kvm" nodes_are_kvms
+check "alice comes into that group" as_root permission
 check "the limit is raised" as_root limit
 check "the host check passes" as_root after
 check "... as the page has it" answered after
