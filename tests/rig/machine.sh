@@ -13,9 +13,9 @@
 #
 # Set by the caller: RIG_DIR (build/rig), RIG_QEMU, RIG_KERNEL (a bzImage),
 # RIG_INITRD (its initramfs, if there is one), RIG_ROOT (the name of the image to run
-# from).
+# from), RIG_FIRMWARE (a folder with code.fd and variables.fd, if it is to be UEFI).
 
-: "${RIG_ACCEL:=tcg}" "${RIG_MEMORY:=3072}" "${RIG_INTREMAP:=on}" "${RIG_TRACKING:=off}"
+: "${RIG_ACCEL:=tcg}" "${RIG_MEMORY:=3072}" "${RIG_INTREMAP:=on}" "${RIG_TRACKING:=off}" "${RIG_FIRMWARE:=}"
 
 MACHINE_TABLE=${BASH_SOURCE[0]%/*}/devices
 
@@ -48,6 +48,15 @@ machine_iommu()
         MACHINE_KERNEL+=("intel_iommu=on,sm_on")
     fi
     MACHINE+=(-device "$iommu")
+}
+
+# machine_firmware: QEMU's own if there is no other. What it writes to its variables
+# goes where a disk's writes go.
+machine_firmware()
+{
+    [ -n "$RIG_FIRMWARE" ] || return 0
+    MACHINE+=(-drive "if=pflash,unit=0,format=raw,readonly=on,file=$RIG_FIRMWARE/code.fd"
+        -drive "if=pflash,unit=1,format=raw,snapshot=on,file=$RIG_FIRMWARE/variables.fd")
 }
 
 # machine_disks: every disk is opened with snapshot=on, so what a run writes
@@ -96,6 +105,7 @@ machine_command()
         -fw_cfg "name=opt/rig/program,file=$program")
     # Debian's own kernel
     [ ! -e "$RIG_INITRD" ] || MACHINE+=(-initrd "$RIG_INITRD")
+    machine_firmware
     machine_disks
     machine_devices
 }
