@@ -445,9 +445,9 @@ static void iommufd_backend_set_max_guest_maps(Object *obj, Visitor *v,
                                                Error **errp)
 {
     IOMMUFDBackend *be = IOMMUFD_BACKEND(obj);
-    uint64_t value;
+    uint32_t value;
 
-    if (!visit_type_uint64(v, name, &value, errp)) {
+    if (!visit_type_uint32(v, name, &value, errp)) {
         return;
     }
 
@@ -512,7 +512,7 @@ static void iommufd_backend_class_init(ObjectClass *oc, void *data)
         "how many threads map and unmap large ranges (default: as many as "
         "there are processors for QEMU, at most 16)");
 
-    object_class_property_add(oc, "max-guest-maps", "uint64", NULL,
+    object_class_property_add(oc, "max-guest-maps", "uint32", NULL,
                               iommufd_backend_set_max_guest_maps, NULL, NULL);
     object_class_property_set_description(oc, "max-guest-maps",
         "how many maps a guest's IOMMU may have at a time in one address "

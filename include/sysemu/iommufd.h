@@ -50,7 +50,7 @@ struct IOMMUFDBackend {
     int memlock_accounting;     /* IommufdMemlockAccounting, -1 if not set */
     OnOffAuto huge_pages;       /* auto if not set */
     uint32_t map_threads;       /* 0 if not set */
-    uint64_t max_guest_maps;    /* in each address space, 0 if not set */
+    uint32_t max_guest_maps;    /* in each address space, 0 if not set */
 
     unsigned threads;   /* at most, for maps and unmaps; set while connected */
 };

@@ -234,7 +234,7 @@ static void test_qom_list_properties(void)
                    "IommufdMemlockAccounting");
     check_property(properties, "huge-pages", "bool");
     check_property(properties, "map-threads", "uint32");
-    check_property(properties, "max-guest-maps", "uint64");
+    check_property(properties, "max-guest-maps", "uint32");
     g_assert_cmpuint(qlist_size(properties), ==, 6);
     qobject_unref(reply);
     qtest_quit(qts);
