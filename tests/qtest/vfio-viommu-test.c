@@ -548,6 +548,31 @@ static void test_bound_counts_maps_alone(void)
     stop(f);
 }
 
+#define SMALL_MEMORY    (64 * MiB)
+#define SMALL_BOUND     (65535 + SMALL_MEMORY / VIOMMU_PAGE)
+
+/* The same few pages again and again, until all but one of the maps fit */
+static void test_bound_by_default(void)
+{
+    Fixture *f = start_with_memory(SMALL_MEMORY);
+    g_autofree char *said = NULL;
+    uint64_t count;
+
+    attach(f, EDU0_SLOT);
+    for (count = 0; count <= SMALL_BOUND; count += VIOMMU_BATCH) {
+        check_nothing_said(f->errors);
+        viommu_map_batch(f->viommu, DOMAIN, MiB + PAGES(count), DATA);
+    }
+    g_assert_cmpint(count, ==, SMALL_BOUND + 1);
+
+    bitmap_set(f->expected, MiB / VIOMMU_PAGE, SMALL_BOUND);
+    check_edu0(f);
+    said = take_said(f);
+    g_assert_nonnull(strstr(said, "has 81919 maps"));
+    g_assert_cmpint(count_lines(said), ==, 1);
+    stop(f);
+}
+
 /* Unmaps that do not do what they should */
 
 /* The kernel says twice that nothing is there: it gives way to what comes. */
@@ -863,6 +888,10 @@ int main(int argc, char **argv)
                  test_bound_counts_what_goes);
     vfio_rig_add("bound/counts-maps-alone", VFIO_RIG_IOMMUFD_ONLY,
                  test_bound_counts_maps_alone);
+    if (g_test_slow()) {
+        vfio_rig_add("bound/by-default", VFIO_RIG_IOMMUFD_ONLY,
+                     test_bound_by_default);
+    }
     vfio_rig_add("unmap-that-stops-is-done-piece-by-piece",
                  VFIO_RIG_IOMMUFD_ONLY,
                  test_unmap_that_stops_is_done_piece_by_piece);
