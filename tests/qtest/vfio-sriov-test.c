@@ -16,6 +16,7 @@
 #include "hw/pci/pci_regs.h"
 #include "hw/vfio/vfio-abi.h"
 #include "qemu/uuid.h"
+#include "vfio-edu.h"
 #include "vfio-fault.h"
 #include "vfio-rig.h"
 
@@ -307,6 +308,112 @@ static void test_bind_takes_no_token(void)
     stop(m);
 }
 
+/* Many devices: virtual functions, whose physical one stays with the host */
+
+#define MANY 64
+
+/* From 07:00.1 on; to be freed */
+static char *many_address(int i)
+{
+    g_autofree char *bus = g_strndup(vfio_rig_address("PF0"),
+                                     strlen("0000:07:"));
+
+    return g_strdup_printf("%s%02x.%x", bus, (i + 1) / 8, (i + 1) % 8);
+}
+
+static void make_many(void)
+{
+    write_pf("sriov_drivers_autoprobe", "0");
+    write_pf("sriov_numvfs", stringify(MANY));
+    for (int i = 0; i < MANY; i++) {
+        g_autofree char *address = many_address(i);
+        g_autofree char *override = g_strdup_printf(
+            "/sys/bus/pci/devices/%s/driver_override", address);
+
+        vfio_rig_write(override, "vfio-pci");
+        vfio_rig_write("/sys/bus/pci/drivers_probe", address);
+    }
+}
+
+static void remove_many(void)
+{
+    write_pf("sriov_numvfs", "0");
+    write_pf("sriov_drivers_autoprobe", "1");
+}
+
+/* Eight to a slot, as the machine has few slots; to be freed */
+static char *many_devices(void)
+{
+    GString *options = g_string_new(NULL);
+
+    for (int i = 0; i < MANY; i++) {
+        g_autofree char *address = many_address(i);
+
+        g_string_append_printf(options, " -device vfio-pci,host=%s%s,"
+                               "addr=%x.%x,multifunction=on", address,
+                               vfio_rig_iommufd() ? ",iommufd="
+                               VFIO_RIG_IOMMUFD : "", VF_SLOT + i / 8, i % 8);
+    }
+    return g_string_free(options, false);
+}
+
+static void check_many(VFIOMachine *m)
+{
+    for (int i = 0; i < MANY; i++) {
+        g_autofree QPCIDevice *pci = qpci_device_find(
+            m->pci, QPCI_DEVFN(VF_SLOT + i / 8, i % 8));
+        QPCIBar bar;
+
+        g_assert_nonnull(pci);
+        bar = qpci_iomap(pci, 0, NULL);
+        qpci_config_writew(pci, PCI_COMMAND,
+                           PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+        g_assert_cmphex(qpci_io_readl(pci, bar, NVME_CSTS), ==, NVME_CSTS_CFS);
+    }
+}
+
+/* The same for each of them costs one table, one I/O address space, one line. */
+static void check_is_shared(VFIOMachine *m, const char *errors)
+{
+    g_auto(GStrv) trace = vfio_machine_trace(m);
+    g_autofree char *text = NULL;
+
+    if (vfio_rig_iommufd()) {
+        g_assert_cmpint(vfio_trace_count(trace, "vfio_cdev_attach"), ==,
+                        MANY + 1);
+        g_assert_cmpint(vfio_trace_count(trace, "iommufd_backend_alloc_ioas"),
+                        ==, 1);
+        g_assert_true(g_file_get_contents(errors, &text, NULL, NULL));
+        g_test_message("%s", text);
+        g_assert_nonnull(strstr(text, "peer-to-peer"));
+        g_assert_true(strchr(text, '\n') == text + strlen(text) - 1);
+    }
+}
+
+static void test_many_in_one_vm(void)
+{
+    g_autofree char *errors = g_strdup_printf("/tmp/vfio-many-%d", getpid());
+    g_autofree char *devices = NULL;
+    VFIOMachine *m;
+    VFIOEdu *edu;
+
+    make_many();
+    devices = many_devices();
+    m = vfio_machine_start("-device %s,id=edu0,addr=%d%s 2>%s",
+                           vfio_rig_device("EDU0"), PF_SLOT, devices, errors);
+    check_many(m);
+    edu = vfio_edu_new(m, PF_SLOT);
+    vfio_edu_check_copy(edu, 0x100000, 0x200000, 256);
+    vfio_machine_reset(m);
+    check_many(m);
+    vfio_edu_free(edu);
+    check_is_shared(m, errors);
+    vfio_machine_stop(m);
+    unlink(errors);
+    remove_many();
+    vfio_rig_check_nvme_reads("PF0");
+}
+
 /* The library is not there with sanitizers, which want to be loaded first. */
 static bool plays_kernels(void)
 {
@@ -341,6 +448,9 @@ int main(int argc, char **argv)
                  test_token_hides_no_reason);
     vfio_rig_add("bind-takes-no-token", VFIO_RIG_BOTH,
                  test_bind_takes_no_token);
+    if (g_test_slow()) {
+        vfio_rig_add("many-in-one-vm", VFIO_RIG_BOTH, test_many_in_one_vm);
+    }
 
     return g_test_run();
 }
