@@ -1147,6 +1147,66 @@ static void test_too_late(void)
     close(iommu);
 }
 
+/* A control group that has too little memory for what is to be locked */
+
+#define CGROUPS "/sys/fs/cgroup"
+#define CGROUP CGROUPS "/full"
+
+static void enter_cgroup(const char *group)
+{
+    g_autofree char *procs = g_strdup_printf("%s/cgroup.procs", group);
+
+    vfio_rig_write(procs, "0");
+}
+
+static void make_cgroup(uint64_t bytes)
+{
+    g_autofree char *text = g_strdup_printf("%"PRIu64, bytes);
+
+    g_assert_cmpint(mount("cgroup2", CGROUPS, "cgroup2", 0, NULL), ==, 0);
+    vfio_rig_write(CGROUPS "/cgroup.subtree_control", "+memory");
+    g_assert_cmpint(g_mkdir(CGROUP, 0755), ==, 0);
+    vfio_rig_write(CGROUP "/memory.max", text);
+}
+
+static void remove_cgroup(void)
+{
+    g_assert_true(vfio_rig_wait(g_rmdir(CGROUP) == 0));
+    g_assert_cmpint(umount(CGROUPS), ==, 0);
+}
+
+/*
+ * The kernel ends whoever asks for more, so QEMU cannot say anything.  The
+ * device is the host's again.
+ */
+static void test_full_control_group_ends_qemu(void)
+{
+    g_autofree char *options =
+        g_strdup_printf("-machine pc -nodefaults -m 256 %s -device %s",
+                        vfio_rig_iommufd() ? "-object iommufd,id="
+                        VFIO_RIG_IOMMUFD : "", vfio_rig_device("EDU0"));
+    g_autofree char *err = NULL;
+    g_autofree char *events = NULL;
+    int status;
+    VFIOMachine *m;
+
+    make_cgroup(128 * MiB);
+    enter_cgroup(CGROUP);
+    status = vfio_rig_run_qemu(options, NULL, &err);
+    enter_cgroup(CGROUPS);
+    g_test_message("%s", err);
+    g_assert_cmpint(status, ==, -1);
+    g_assert_true(g_file_get_contents(CGROUP "/memory.events", &events, NULL,
+                                      NULL));
+    g_assert_nonnull(strstr(events, "oom_kill 1"));
+    remove_cgroup();
+
+    m = vfio_machine_start("-device %s,addr=%d", vfio_rig_device("EDU0"),
+                           SLOT);
+    check_dma(m);
+    vfio_machine_stop(m);
+}
+
 /* KiB that the kernel counts as locked by the process itself */
 static long locked_kib(VFIOMachine *m)
 {
@@ -1235,6 +1295,8 @@ int main(int argc, char **argv)
     vfio_rig_add("memory-that-can-be-locked-is-plugged", VFIO_RIG_BOTH,
                  test_memory_that_can_be_locked_is_plugged);
     vfio_rig_add("ordinary-user", VFIO_RIG_IOMMUFD_ONLY, test_ordinary_user);
+    vfio_rig_add("full-control-group-ends-qemu", VFIO_RIG_BOTH,
+                 test_full_control_group_ends_qemu);
     vfio_rig_add("accounting/user-counts-both", VFIO_RIG_IOMMUFD_ONLY,
                  test_user_counts_both);
     vfio_rig_add("accounting/process-counts-its-own", VFIO_RIG_IOMMUFD_ONLY,
