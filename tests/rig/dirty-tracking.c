@@ -45,13 +45,14 @@ static int must(int ret, const char *what)
 static int device_open(const char *address)
 {
     char path[512];
-    struct dirent *entry = NULL;
+    struct dirent *entry;
     DIR *dir;
 
     snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev", address);
     dir = opendir(path);
-    while (dir && (entry = readdir(dir)) && entry->d_name[0] == '.') {
-    }
+    do {
+        entry = dir ? readdir(dir) : NULL;
+    } while (entry && entry->d_name[0] == '.');
     must(entry ? 0 : -1, path);
     snprintf(path, sizeof(path), "/dev/vfio/devices/%s", entry->d_name);
     closedir(dir);
@@ -127,9 +128,10 @@ static int bitmap_error(__u32 page_table)
 
 static void check_tracks(__u32 device, __u32 ioas)
 {
-    __u32 table = page_table(device, ioas, IOMMU_HWPT_ALLOC_DIRTY_TRACKING);
+    __u32 table;
 
-    check(tells_of_tracking(device), "the IOMMU tells that it can track what is written");
+    table = page_table(device, ioas, IOMMU_HWPT_ALLOC_DIRTY_TRACKING);
+    check(tells_of_tracking(device), "the IOMMU tells that it tracks writes");
     check(table, "a page table that tracks can be had");
     check(tracking_error(table) == 0, "it begins to track");
     check(bitmap_error(table) == 0, "it tells what was written");
@@ -139,9 +141,11 @@ static void check_refuses(__u32 device, __u32 ioas)
 {
     __u32 table;
 
-    check(!tells_of_tracking(device), "the IOMMU does not tell that it can track what is written");
+    check(!tells_of_tracking(device),
+          "the IOMMU does not tell that it tracks writes");
     table = page_table(device, ioas, IOMMU_HWPT_ALLOC_DIRTY_TRACKING);
-    check(!table && errno == EOPNOTSUPP, "a page table that tracks is refused as not supported");
+    check(!table && errno == EOPNOTSUPP,
+          "a page table that tracks is refused as not supported");
     table = page_table(device, ioas, 0);
     check(table, "one that does not track can be had");
     check(tracking_error(table) == EOPNOTSUPP, "it does not begin to track");
