@@ -117,6 +117,14 @@ static uint64_t pinned_mib(void)
            g_ascii_strtoull(line + strlen("VmPin:"), NULL, 10) * KiB / MiB;
 }
 
+/* The host's own has a number that never changes (Linux, PROC_USER_INIT_INO). */
+static bool is_in_user_namespace(void)
+{
+    g_autofree char *name = g_file_read_link("/proc/self/ns/user", NULL);
+
+    return name && !g_str_equal(name, "user:[4026531837]");
+}
+
 /*
  * What the kernel does not count is what a process with CAP_IPC_LOCK locks;
  * the capability of a user namespace of its own does not matter to it.
@@ -127,8 +135,6 @@ static bool memlock_is_counted(void)
         .version = _LINUX_CAPABILITY_VERSION_3,
     };
     struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
-    g_autofree char *uids = NULL;
-    unsigned long first, host, count;
 
     if (syscall(SYS_capget, &header, data) ||
         !(data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective &
@@ -136,12 +142,20 @@ static bool memlock_is_counted(void)
         return true;
     }
 
-    return g_file_get_contents("/proc/self/uid_map", &uids, NULL, NULL) &&
-           sscanf(uids, "%lu %lu %lu", &first, &host, &count) == 3 &&
-           (first != 0 || host != 0 || count != UINT32_MAX);
+    return is_in_user_namespace();
 }
 
 /* Why */
+
+static void explain_no_memory(uint64_t limit, Error **errp)
+{
+    g_autofree char *uncounted = limit == RLIM_INFINITY ? g_strdup("") :
+        g_strdup_printf(" (RLIMIT_MEMLOCK is %"PRIu64" MiB, which does not "
+                        "count with CAP_IPC_LOCK)", limit / (uint64_t)MiB);
+
+    error_prepend(errp, "the host is out of memory, or the control group's "
+                  "memory limit is reached%s: ", uncounted);
+}
 
 static void explain_enomem(VFIOContainer *base, const void *vaddr,
                            ram_addr_t size, Error **errp)
@@ -150,12 +164,11 @@ static void explain_enomem(VFIOContainer *base, const void *vaddr,
     uint64_t bytes = bytes_to_lock(vaddr, size) * spaces;
     g_autofree char *each = spaces == 1 ? g_strdup("") : g_strdup_printf(
         ", all memory for each of %u address spaces", spaces);
-    struct rlimit limit;
+    struct rlimit limit = { .rlim_cur = RLIM_INFINITY };
 
-    if (!memlock_is_counted() || getrlimit(RLIMIT_MEMLOCK, &limit) ||
-        limit.rlim_cur == RLIM_INFINITY) {
-        error_prepend(errp, "the host is out of memory, or the control "
-                      "group's memory limit is reached: ");
+    getrlimit(RLIMIT_MEMLOCK, &limit);
+    if (!memlock_is_counted() || limit.rlim_cur == RLIM_INFINITY) {
+        explain_no_memory(limit.rlim_cur, errp);
         return;
     }
 

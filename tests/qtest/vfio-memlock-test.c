@@ -1147,6 +1147,60 @@ static void test_too_late(void)
     close(iommu);
 }
 
+/* In a user namespace of its own, as a container of an ordinary user has */
+
+/*
+ * Instead of QEMU; the maps of a namespace are written from outside.  A shell,
+ * since a process with threads, as this one is, makes no user namespace.
+ */
+static const char in_namespace[] =
+    "#!/bin/sh\n"
+    "mkfifo /tmp/ns.$$.made /tmp/ns.$$.mapped\n"
+    "unshare -U sh -c 'echo >$0.made; read -r _ <$0.mapped; exec \"$@\"' "
+    "/tmp/ns.$$ \"$VFIO_TEST_QEMU\" \"$@\" &\n"
+    "read -r _ </tmp/ns.$$.made\n"
+    "echo \"$VFIO_TEST_MAP\" >/proc/$!/uid_map\n"
+    "echo \"$VFIO_TEST_MAP\" >/proc/$!/gid_map\n"
+    "echo >/tmp/ns.$$.mapped\n"
+    "wait $!\n";
+
+/* What a QEMU says whose users and groups are mapped by @map; to be freed */
+static char *refusal_in_namespace(const char *map)
+{
+    g_autofree char *qemu = g_strdup(g_getenv("QTEST_QEMU_BINARY"));
+    g_autofree char *options = g_strdup_printf("-machine pc -m 256 -device %s",
+                                               vfio_rig_device("EDU0"));
+    g_autofree char *name = g_path_get_basename(qemu);
+    g_autofree char *dir = g_dir_make_tmp("vfio-memlock-XXXXXX", NULL);
+    g_autofree char *script = g_build_filename(dir, name, NULL);
+    char *err;
+
+    g_assert_true(g_file_set_contents(script, in_namespace, -1, NULL));
+    g_assert_cmpint(g_chmod(script, 0700), ==, 0);
+    g_setenv("VFIO_TEST_QEMU", qemu, true);
+    g_setenv("VFIO_TEST_MAP", map, true);
+    g_setenv("QTEST_QEMU_BINARY", script, true);
+    err = refusal(options, 64 * MiB);
+    g_setenv("QTEST_QEMU_BINARY", qemu, true);
+    g_unlink(script);
+    g_rmdir(dir);
+    return err;
+}
+
+/* There QEMU has the capability, and the kernel does not look at it. */
+static void test_capability_of_namespace_does_not_count(void)
+{
+    const char *maps[] = { "0 0 1", "0 0 4294967295" };
+
+    for (int i = 0; i < ARRAY_SIZE(maps); i++) {
+        g_autofree char *err = refusal_in_namespace(maps[i]);
+
+        g_test_message("%s: %s", maps[i], err);
+        g_assert_nonnull(strstr(err, "257 MiB have to be locked"));
+        g_assert_nonnull(strstr(err, "RLIMIT_MEMLOCK is 64 MiB"));
+    }
+}
+
 /* A control group that has too little memory for what is to be locked */
 
 #define CGROUPS "/sys/fs/cgroup"
@@ -1295,6 +1349,9 @@ int main(int argc, char **argv)
     vfio_rig_add("memory-that-can-be-locked-is-plugged", VFIO_RIG_BOTH,
                  test_memory_that_can_be_locked_is_plugged);
     vfio_rig_add("ordinary-user", VFIO_RIG_IOMMUFD_ONLY, test_ordinary_user);
+    vfio_rig_add("capability-of-namespace-does-not-count",
+                 VFIO_RIG_IOMMUFD_ONLY,
+                 test_capability_of_namespace_does_not_count);
     vfio_rig_add("full-control-group-ends-qemu", VFIO_RIG_BOTH,
                  test_full_control_group_ends_qemu);
     vfio_rig_add("accounting/user-counts-both", VFIO_RIG_IOMMUFD_ONLY,
