@@ -72,12 +72,12 @@ machine_disks()
 
 # machine_devices: net0's cable leads to a socket that nobody connects to; QEMU
 # warns of a network device without one. pf0 needs a subsystem before it, and
-# its namespace after it.
+# its namespace after it, and aer0 an object.
 machine_devices()
 {
     local row device
 
-    MACHINE+=(-device "nvme-subsys,id=pf0-subsys")
+    MACHINE+=(-device "nvme-subsys,id=pf0-subsys" -object "rng-builtin,id=aer0-rng")
     MACHINE+=(-netdev "stream,id=net0,server=on,addr.type=unix,addr.abstract=on,addr.path=rig-$$")
     while read -ra row; do
         device=${row[3]}
@@ -85,6 +85,17 @@ machine_devices()
         MACHINE+=(-device "$device")
     done < <(sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$MACHINE_TABLE")
     MACHINE+=(-device "nvme-ns,bus=pf0,drive=pf0,nsid=1")
+}
+
+# machine_monitor: the machine's own monitor is a channel of the rig's, so that a test
+# can have something happen to its hardware.
+machine_monitor()
+{
+    local path=abstract=on,path=rig-monitor-$$
+
+    MACHINE+=(-chardev "socket,id=monitor,server=on,wait=off,$path" -mon chardev=monitor
+        -chardev "socket,id=monitored,$path"
+        -device "virtserialport,bus=channels.0,name=monitor,chardev=monitored")
 }
 
 # machine_command PROGRAM [WORD...]: sets MACHINE to the whole command line.
@@ -108,4 +119,5 @@ machine_command()
     machine_firmware
     machine_disks
     machine_devices
+    machine_monitor
 }
