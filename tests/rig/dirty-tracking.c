@@ -8,9 +8,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -45,17 +45,14 @@ static int must(int ret, const char *what)
 static int device_open(const char *address)
 {
     char path[512];
-    struct dirent *entry;
-    DIR *dir;
+    glob_t found;
 
-    snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev", address);
-    dir = opendir(path);
-    do {
-        entry = dir ? readdir(dir) : NULL;
-    } while (entry && entry->d_name[0] == '.');
-    must(entry ? 0 : -1, path);
-    snprintf(path, sizeof(path), "/dev/vfio/devices/%s", entry->d_name);
-    closedir(dir);
+    snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev/vfio*",
+             address);
+    must(glob(path, 0, NULL, &found) ? -1 : 0, path);
+    snprintf(path, sizeof(path), "/dev/vfio/devices/%s",
+             strrchr(found.gl_pathv[0], '/') + 1);
+    globfree(&found);
     return must(open(path, O_RDWR), path);
 }
 
