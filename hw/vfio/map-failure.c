@@ -117,7 +117,7 @@ static uint64_t pinned_mib(void)
            g_ascii_strtoull(line + strlen("VmPin:"), NULL, 10) * KiB / MiB;
 }
 
-/* The host's own has a number that never changes (Linux, PROC_USER_INIT_INO). */
+/* The host's own has a number that never changes: Linux, PROC_USER_INIT_INO. */
 static bool is_in_user_namespace(void)
 {
     g_autofree char *name = g_file_read_link("/proc/self/ns/user", NULL);

@@ -655,7 +655,7 @@ static void test_pulled_out(void)
 
 /* An error of the bus that the device is on */
 
-/* Its own monitor, which the rig's machine gives it as a channel; to be freed */
+/* Its own monitor, which the machine has as a channel; to be freed */
 static char *monitor_node(void)
 {
     g_autoptr(GDir) dir = g_dir_open("/sys/class/virtio-ports", 0, NULL);

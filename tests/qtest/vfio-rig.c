@@ -360,7 +360,8 @@ VFIOMachine *vfio_machine_start(const char *fmt, ...)
     m->qts = qtest_initf("-machine pc -m size=%" PRIu64 "B -nodefaults "
                          "-pidfile %s/pid -D %s/trace "
                          "-trace 'enable=vfio_*' -trace 'enable=iommufd_*' "
-                         "-chardev socket,id=hmp,path=%s/hmp,server=on,wait=off "
+                         "-chardev socket,id=hmp,path=%s/hmp,server=on,"
+                         "wait=off "
                          "-mon hmp,mode=readline %s %s",
                          VFIO_MACHINE_MEMORY, m->dir, m->dir, m->dir,
                          vfio_rig_iommufd() ?

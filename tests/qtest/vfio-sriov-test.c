@@ -372,7 +372,7 @@ static void check_many(VFIOMachine *m)
     }
 }
 
-/* The same for each of them costs one table, one I/O address space, one line. */
+/* For all of them it takes one table, one I/O address space, one line. */
 static void check_is_shared(VFIOMachine *m, const char *errors)
 {
     g_auto(GStrv) trace = vfio_machine_trace(m);
