@@ -1261,6 +1261,125 @@ static void test_full_control_group_ends_qemu(void)
     vfio_machine_stop(m);
 }
 
+/* Memory of the host's that has failed */
+
+#define BROKEN_IN_DIMM (DIMM_ADDR + 3 * MiB)
+
+#define HUGE_PAGES "/sys/kernel/mm/transparent_hugepage/enabled"
+
+/* Where the host has the page of the guest's memory at @addr */
+static uint64_t host_page(VFIOMachine *m, uint64_t addr)
+{
+    g_autofree char *command = g_strdup_printf("gpa2hpa 0x%"PRIx64, addr);
+    g_autofree char *answer = vfio_machine_monitor(m, command);
+    const char *found = strstr(answer, ") is 0x");
+
+    g_assert_nonnull(found);
+    return g_ascii_strtoull(found + strlen(") is "), NULL, 16);
+}
+
+/*
+ * As when the hardware tells the host's kernel, which tells QEMU.  A page of a
+ * file stays there while a device has it: EBUSY.
+ */
+static void break_page(VFIOMachine *m, uint64_t addr)
+{
+    g_autofree char *text = g_strdup_printf("0x%"PRIx64, host_page(m, addr));
+    int fd = vfio_rig_open("/sys/devices/system/memory/hard_offline_page",
+                           O_WRONLY);
+
+    if (write(fd, text, strlen(text)) < 0) {
+        g_assert_cmpint(errno, ==, EBUSY);
+    }
+    close(fd);
+    qtest_qmp_eventwait(m->qts, "MEMORY_FAILURE");
+}
+
+/*
+ * Only with KVM does QEMU expect such memory.  Nothing runs, so that nothing
+ * touches the page.  The kernel takes no page out of a huge one that is pinned.
+ */
+static VFIOMachine *start_on_kvm(const char *options)
+{
+    VFIOMachine *m;
+
+    vfio_rig_write(HUGE_PAGES, "never");
+    m = vfio_machine_start("-S -accel kvm -m slots=2,maxmem=1G "
+                           "-device %s,addr=%d,id=edu0 "
+                           "-device %s,addr=%d,id=nvme0 %s",
+                           vfio_rig_device("EDU0"), SLOT,
+                           vfio_rig_device("NVME0"), NVME_SLOT, options);
+    vfio_rig_write(HUGE_PAGES, "always");
+    return m;
+}
+
+/*
+ * Who does not touch it goes on.  But no device that comes later can have it,
+ * until it is gone.
+ */
+static void test_broken_page_hurts_nothing_else(void)
+{
+    VFIOMachine *m;
+    g_autofree char *device = NULL;
+    g_autofree char *error = NULL;
+
+    m = start_on_kvm("-cpu host,xsave=off,mce=off");
+    vfio_rig_write(HUGE_PAGES, "never");
+    plug_dimm(m);
+    vfio_rig_write(HUGE_PAGES, "always");
+    break_page(m, BROKEN_IN_DIMM);
+    vfio_machine_check_run_state(m, "prelaunch");
+    check_dma(m);
+    check_dma_to_dimm(m);
+
+    vfio_machine_device_del(m, "nvme0", NVME_SLOT);
+    vfio_machine_device_del(m, "edu0", SLOT);
+    device = g_strdup_printf("%s,addr=%d,id=edu0", vfio_rig_device("EDU0"),
+                             SLOT);
+    error = vfio_machine_device_add(m, device);
+    g_test_message("%s", error);
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, "Bad address"));
+    if (vfio_rig_iommufd()) {
+        g_assert_nonnull(strstr(error, "memory 'mem0' (memory-backend-ram, "
+                                "pages of 4 KiB): a page of it may be "
+                                "poisoned"));
+    }
+
+    g_assert_null(vfio_memory_ask_back(m, DIMM_SLOT));
+    vfio_memory_eject(m, DIMM_SLOT);
+    g_assert_null(vfio_memory_drop(m, DIMM_SLOT));
+    g_assert_null(vfio_machine_device_add(m, device));
+    check_dma(m);
+    vfio_machine_stop(m);
+}
+
+/* Above what the guest is told to use */
+#define BROKEN_UNUSED 0xe000000
+
+/* What it makes of that is its own matter. */
+static void test_guest_is_told_of_broken_page(void)
+{
+    char *console = new_file();
+    VFIOMachine *m;
+
+    vfio_rig_write(HUGE_PAGES, "never");
+    m = vfio_machine_start("-accel kvm -cpu host,xsave=off -device %s "
+                           "-kernel /rig/bzImage -initrd /rig/guest.cpio "
+                           "-append 'console=ttyS0 panic=-1 mem=208M "
+                           "task=alive' "
+                           "-serial file:%s", vfio_rig_device("NVME0"),
+                           console);
+    vfio_rig_write(HUGE_PAGES, "always");
+    wait_alive(console);
+    break_page(m, BROKEN_UNUSED);
+    g_assert_true(vfio_rig_wait(is_told(console, "ADDR e000000")));
+    vfio_machine_check_run_state(m, "running");
+    vfio_machine_stop(m);
+    g_unlink(console);
+    g_free(console);
+}
+
 /* KiB that the kernel counts as locked by the process itself */
 static long locked_kib(VFIOMachine *m)
 {
@@ -1354,6 +1473,10 @@ int main(int argc, char **argv)
                  test_capability_of_namespace_does_not_count);
     vfio_rig_add("full-control-group-ends-qemu", VFIO_RIG_BOTH,
                  test_full_control_group_ends_qemu);
+    vfio_rig_add("broken-page/hurts-nothing-else", VFIO_RIG_BOTH,
+                 test_broken_page_hurts_nothing_else);
+    vfio_rig_add("broken-page/guest-is-told", VFIO_RIG_BOTH,
+                 test_guest_is_told_of_broken_page);
     vfio_rig_add("accounting/user-counts-both", VFIO_RIG_IOMMUFD_ONLY,
                  test_user_counts_both);
     vfio_rig_add("accounting/process-counts-its-own", VFIO_RIG_IOMMUFD_ONLY,
