@@ -358,6 +358,7 @@ vfio_iommufd_get_container(AddressSpace *as, IOMMUFDBackend *be, Error **errp)
     container->ioas_id = ioas_id;
     vfio_container_init(&container->base, space, &vfio_iommufd_ops);
     vfio_missing_init(&container->missing, &container->base.listener);
+    vfio_replaced_init(&container->replaced, &container->base.listener, as);
     vfio_guest_maps_init(&container->guest_maps);
     range_make_empty(&container->far_bar);
     QLIST_INSERT_HEAD(&space->containers, &container->base, next);
@@ -375,6 +376,7 @@ static void vfio_iommufd_put_container(VFIOIOMMUFDContainer *container)
     }
 
     vfio_guest_maps_destroy(&container->guest_maps);
+    vfio_replaced_destroy(&container->replaced);
     vfio_missing_destroy(&container->missing);
     vfio_container_destroy(&container->base);
     if (!iommufd_backend_destroy_id(container->be, container->ioas_id, &err)) {

@@ -11,6 +11,7 @@
 #include "hw/vfio/vfio-common.h"
 #include "missing.h"
 #include "qemu/range.h"
+#include "replaced.h"
 #include "sysemu/iommufd.h"
 
 typedef struct VFIOIOMMUFDContainer {
@@ -26,6 +27,7 @@ typedef struct VFIOIOMMUFDContainer {
     bool far_bar_said;
     Range failed;   /* what could not be mapped when a map failed last */
     VFIOMissing missing;
+    VFIOReplaced replaced;
     VFIOGuestMaps guest_maps;
 
     /* Of what the guest asked for and did not get */

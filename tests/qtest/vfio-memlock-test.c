@@ -1264,6 +1264,7 @@ static void test_full_control_group_ends_qemu(void)
 /* Memory of the host's that has failed */
 
 #define BROKEN_IN_DIMM (DIMM_ADDR + 3 * MiB)
+#define BROKEN_IN_RAM (64 * MiB)
 
 #define HUGE_PAGES "/sys/kernel/mm/transparent_hugepage/enabled"
 
@@ -1380,6 +1381,46 @@ static void test_guest_is_told_of_broken_page(void)
     g_free(console);
 }
 
+/* A guest that handles no machine check is reset, and gets another page. */
+static void test_reset_replaces_broken_page(void)
+{
+    VFIOMachine *m = start_on_kvm("-cpu host,xsave=off");
+    uint64_t broken = host_page(m, BROKEN_IN_RAM);
+    VFIOEdu *edu;
+
+    break_page(m, BROKEN_IN_RAM);
+    qtest_qmp_eventwait(m->qts, "RESET");
+    g_assert_cmphex(host_page(m, BROKEN_IN_RAM), !=, broken);
+    edu = vfio_edu_new(m, SLOT);
+    vfio_edu_check_copy(edu, BROKEN_IN_RAM, 0x200000, 0x100);
+    vfio_edu_check_copy(edu, 0x200000, BROKEN_IN_RAM, 0x100);
+    vfio_edu_free(edu);
+    vfio_machine_cont(m);
+    vfio_machine_stop(m);
+}
+
+/* What is in a file has no other page. */
+static void test_page_that_stays_broken_stops_vm(void)
+{
+    VFIOMachine *m =
+        start_on_kvm("-cpu host,xsave=off -machine memory-backend=mem "
+                     "-object memory-backend-memfd,id=mem,size=256M,share=on");
+    g_autofree char *error = NULL;
+    QDict *data;
+
+    break_page(m, BROKEN_IN_RAM);
+    data = vfio_machine_map_error(m);
+    qtest_qmp_eventwait(m->qts, "RESET");
+    g_test_message("%s", qdict_get_str(data, "reason"));
+    qobject_unref(data);
+    error = vfio_machine_qmp_error(m, "cont", "");
+    g_assert_nonnull(error);
+    g_test_message("%s", error);
+    g_assert_nonnull(strstr(error, "a page of it may be poisoned"));
+    vfio_machine_check_run_state(m, "prelaunch");
+    vfio_machine_stop(m);
+}
+
 /* KiB that the kernel counts as locked by the process itself */
 static long locked_kib(VFIOMachine *m)
 {
@@ -1477,6 +1518,10 @@ int main(int argc, char **argv)
                  test_broken_page_hurts_nothing_else);
     vfio_rig_add("broken-page/guest-is-told", VFIO_RIG_BOTH,
                  test_guest_is_told_of_broken_page);
+    vfio_rig_add("broken-page/is-replaced-by-reset", VFIO_RIG_IOMMUFD_ONLY,
+                 test_reset_replaces_broken_page);
+    vfio_rig_add("broken-page/stops-vm-if-it-stays", VFIO_RIG_IOMMUFD_ONLY,
+                 test_page_that_stays_broken_stops_vm);
     vfio_rig_add("accounting/user-counts-both", VFIO_RIG_IOMMUFD_ONLY,
                  test_user_counts_both);
     vfio_rig_add("accounting/process-counts-its-own", VFIO_RIG_IOMMUFD_ONLY,

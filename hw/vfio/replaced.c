@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Memory that gets new pages while devices reach the old ones: replaced.h */
+#include "qemu/osdep.h"
+
+#include "qemu/rcu.h"
+#include "replaced.h"
+#include "sysemu/ram-replaced.h"
+
+static bool has_new_pages(MemoryRegion *mr, hwaddr offset, uint64_t size)
+{
+    return memory_region_is_ram(mr) &&
+           ram_replaced_is_in(memory_region_get_ram_addr(mr) + offset, size);
+}
+
+static bool map_again(Int128 start, Int128 size, const MemoryRegion *mr,
+                      hwaddr offset, void *opaque)
+{
+    VFIOReplaced *replaced = opaque;
+    MemoryListener *listener = replaced->listener;
+    MemoryRegionSection section;
+
+    if (has_new_pages((MemoryRegion *)mr, offset, int128_get64(size))) {
+        section = memory_region_find(replaced->as->root, int128_get64(start),
+                                     int128_get64(size));
+        listener->region_del(listener, &section);
+        listener->region_add(listener, &section);
+        memory_region_unref(section.mr);
+    }
+    return false;
+}
+
+static void ram_was_replaced(Notifier *notifier, void *unused)
+{
+    VFIOReplaced *replaced = container_of(notifier, VFIOReplaced, notifier);
+
+    RCU_READ_LOCK_GUARD();
+    flatview_for_each_range(address_space_to_flatview(replaced->as),
+                            map_again, replaced);
+}
+
+void vfio_replaced_init(VFIOReplaced *replaced, MemoryListener *listener,
+                        AddressSpace *as)
+{
+    replaced->listener = listener;
+    replaced->as = as;
+    replaced->notifier.notify = ram_was_replaced;
+    ram_replaced_notifier_add(&replaced->notifier);
+}
+
+void vfio_replaced_destroy(VFIOReplaced *replaced)
+{
+    notifier_remove(&replaced->notifier);
+}
