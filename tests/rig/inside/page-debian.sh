@@ -7,9 +7,9 @@
 # Both packages are there: tests/package/installed typed that step when the machine was
 # made, and tests/package/purge types the last one.
 #
-# udev has loaded the drivers, as at each boot; its device is with the host's. Two
-# things are not as on a real host: there is no boot loader, and udevd runs without
-# systemd.
+# udev has loaded the drivers, as at each boot; its device is with the host's, and no
+# module of vfio's is loaded. Two things are not as on a real host: there is no boot
+# loader, and udevd runs without systemd.
 
 . /rig/lib.sh
 . /rig/tap.sh
@@ -46,13 +46,15 @@ answered()
         { show $CONSOLE; return 1; }
 }
 
-# prepare: a host as it was installed, with alice. The rig has bound the device to
-# vfio-pci before.
+# prepare: a host as it was installed, with alice. The rig has loaded vfio-pci, and bound
+# the device to it before.
 prepare()
 {
     leave_only_packages
     echo "$device" >"/sys/bus/pci/devices/$device/driver/unbind"
     echo >"/sys/bus/pci/devices/$device/driver_override"
+    # by its path: busybox has one, which its shell prefers
+    /usr/sbin/modprobe -r vfio-pci vfio_iommu_type1 iommufd
     echo "$device" >/sys/bus/pci/drivers_probe
     udevadm settle
     adduser --quiet --disabled-password --gecos '' alice
@@ -144,15 +146,17 @@ mode_of()
 # nodes_are_kvms: whether udev has given iommufd's nodes to the group
 nodes_are_kvms()
 {
+    udevadm settle
     for node in /dev/iommu "/dev/vfio/devices/$(cdev_of "$device")"; do
         [ "$(mode_of "$node")" = root:kvm:660 ] || { ls -l "$node"; return 1; }
     done
 }
 
-plan 12
+plan 13
 prepare
 check "the kernel that the page names is here" packages_are_there kernel
 check "both packages are" packages_are_there packages
+check "the module is loaded" eval "as_root load && udevadm settle"
 check "the host check says what is missing, as the page has it" eval "as_root before && answered before"
 check "the device is given to vfio-pci" as_root device
 check "udev gives the nodes to the group kvm" nodes_are_kvms
