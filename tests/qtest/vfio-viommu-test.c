@@ -864,6 +864,27 @@ static void test_iommu_that_does_not_tell_stops_vm(void)
     vfio_machine_stop(m);
 }
 
+/* Realized after the device, which has another address space by then */
+static void test_late_iommu_is_refused(void)
+{
+    static const char *const iommus[] = {
+        "intel-iommu,caching-mode=on", "virtio-iommu-pci,addr=9",
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(iommus); i++) {
+        g_autofree char *options =
+            g_strdup_printf("-machine q35 -nodefaults -m 64 -object iommufd,id="
+                            VFIO_RIG_IOMMUFD " -device %s,addr=%d -device %s",
+                            vfio_rig_device("EDU0"), EDU0_SLOT, iommus[i]);
+        g_autofree char *err = NULL;
+        int status = vfio_rig_run_qemu(options, NULL, &err);
+
+        vfio_rig_check_refusal(status, err);
+        g_assert_nonnull(strstr(err, vfio_rig_address("EDU0")));
+        g_assert_nonnull(strstr(err, "put the IOMMU before the device"));
+    }
+}
+
 int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "viommu");
@@ -902,6 +923,8 @@ int main(int argc, char **argv)
                  test_leftover_gives_way_to_a_part);
     vfio_rig_add("large-page-becomes-small-ones", VFIO_RIG_IOMMUFD_ONLY,
                  test_large_page_becomes_small_ones);
+    vfio_rig_add("late-iommu-is-refused", VFIO_RIG_IOMMUFD_ONLY,
+                 test_late_iommu_is_refused);
     vfio_rig_add("iommu-that-does-not-tell-stops-vm", VFIO_RIG_IOMMUFD_ONLY,
                  test_iommu_that_does_not_tell_stops_vm);
     vfio_rig_add("random", VFIO_RIG_BOTH, test_random);
