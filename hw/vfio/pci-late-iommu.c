@@ -26,7 +26,7 @@ static bool has_other_address_space(VFIODevice *vbasedev)
            vbasedev->container->space->as;
 }
 
-/* Neither IOMMU can be plugged later. */
+/* No IOMMU can be plugged later. */
 static void check_all(Notifier *notifier, void *unused)
 {
     VFIODevice *vbasedev;
@@ -44,9 +44,10 @@ static void check_all(Notifier *notifier, void *unused)
 
 void vfio_pci_expect_no_late_iommu(void)
 {
-    static Notifier machine_done = { .notify = check_all };
+    static Notifier machine_done;
 
-    if (!phase_check(PHASE_MACHINE_READY) && !machine_done.node.le_prev) {
+    if (!phase_check(PHASE_MACHINE_READY) && !machine_done.notify) {
+        machine_done.notify = check_all;
         qemu_add_machine_init_done_notifier(&machine_done);
     }
 }

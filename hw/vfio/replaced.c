@@ -12,30 +12,46 @@ static bool has_new_pages(MemoryRegion *mr, hwaddr offset, uint64_t size)
            ram_replaced_is_in(memory_region_get_ram_addr(mr) + offset, size);
 }
 
-static bool map_again(Int128 start, Int128 size, const MemoryRegion *mr,
-                      hwaddr offset, void *opaque)
+typedef struct FindSections {
+    AddressSpace *as;
+    GArray *sections;   /* of MemoryRegionSection, each with a reference */
+} FindSections;
+
+static bool find_section(Int128 start, Int128 size, const MemoryRegion *mr,
+                         hwaddr offset, void *opaque)
 {
-    VFIOReplaced *replaced = opaque;
-    MemoryListener *listener = replaced->listener;
+    FindSections *find = opaque;
     MemoryRegionSection section;
 
     if (has_new_pages((MemoryRegion *)mr, offset, int128_get64(size))) {
-        section = memory_region_find(replaced->as->root, int128_get64(start),
+        section = memory_region_find(find->as->root, int128_get64(start),
                                      int128_get64(size));
-        listener->region_del(listener, &section);
-        listener->region_add(listener, &section);
-        memory_region_unref(section.mr);
+        g_array_append_val(find->sections, section);
     }
     return false;
 }
 
+/* Mapping takes long, and must not keep RCU waiting. */
 static void ram_was_replaced(Notifier *notifier, void *unused)
 {
     VFIOReplaced *replaced = container_of(notifier, VFIOReplaced, notifier);
+    MemoryListener *listener = replaced->listener;
+    g_autoptr(GArray) sections = g_array_new(false, false,
+                                             sizeof(MemoryRegionSection));
+    FindSections find = { .as = replaced->as, .sections = sections };
 
-    RCU_READ_LOCK_GUARD();
-    flatview_for_each_range(address_space_to_flatview(replaced->as),
-                            map_again, replaced);
+    WITH_RCU_READ_LOCK_GUARD() {
+        flatview_for_each_range(address_space_to_flatview(replaced->as),
+                                find_section, &find);
+    }
+    for (int i = 0; i < sections->len; i++) {
+        MemoryRegionSection *section = &g_array_index(sections,
+                                                      MemoryRegionSection, i);
+
+        listener->region_del(listener, section);
+        listener->region_add(listener, section);
+        memory_region_unref(section->mr);
+    }
 }
 
 void vfio_replaced_init(VFIOReplaced *replaced, MemoryListener *listener,
