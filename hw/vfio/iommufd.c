@@ -23,6 +23,7 @@
 #include "iommufd.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
+#include "reach.h"
 #include "trace.h"
 
 /* Maps */
@@ -122,38 +123,20 @@ static void vfio_iommufd_say_no_bars(VFIOIOMMUFDContainer *container)
     }
 }
 
-/* To be freed */
-static char *vfio_iommufd_why_far(VFIOIOMMUFDContainer *container)
-{
-    g_autofree Range *ranges = NULL;
-    uint64_t alignment, last;
-    uint32_t num_ranges;
-
-    if (iommufd_backend_iova_ranges(container->be, container->ioas_id, &ranges,
-                                    &num_ranges, &alignment, NULL) &&
-        num_ranges) {
-        last = range_upb(&ranges[num_ranges - 1]);
-        if (range_upb(&container->far_bar) > last) {
-            return g_strdup_printf("the host's IOMMU reaches up to 0x%"PRIx64
-                                   ", and -cpu ...,phys-bits=%d makes a guest "
-                                   "place BARs lower", last, 64 - clz64(last));
-        }
-    }
-    return g_strdup("the host's IOMMU reserves addresses there");
-}
-
 static void vfio_iommufd_say_far_bar(VFIOIOMMUFDContainer *container)
 {
     g_autofree char *why = NULL;
 
     if (!container->far_bar_said) {
         container->far_bar_said = true;
-        why = vfio_iommufd_why_far(container);
+        why = vfio_reach_explain_bar(container,
+                                     range_upb(&container->far_bar));
         info_report("vfio: devices on iommufd object '%s' cannot reach another "
                     "one's BAR at 0x%"PRIx64" (peer-to-peer DMA): %s; DMA to "
                     "memory is not affected",
                     iommufd_backend_id(container->be),
-                    range_lob(&container->far_bar), why);
+                    range_lob(&container->far_bar),
+                    why ?: "the host's IOMMU reserves addresses there");
     }
 }
 

@@ -21,6 +21,7 @@
 #include "qemu/error-report.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
+#include "reach.h"
 
 /* How much has to be locked */
 
@@ -189,8 +190,19 @@ static void explain_enomem(VFIOContainer *base, const void *vaddr,
                       "memlock-accounting=process.\n");
 }
 
-static void explain_einval(VFIOIOMMUFDContainer *container, Error **errp)
+/* A guest's IOMMU maps BARs wherever it likes, not where firmware put them. */
+static char *explain_far_bar(VFIOIOMMUFDContainer *container, void *vaddr)
 {
+    return QLIST_EMPTY(&container->base.giommu_list) &&
+           vfio_memory_is_bar(vaddr)
+           ? vfio_reach_explain_bar(container, range_upb(&container->failed))
+           : NULL;
+}
+
+static void explain_einval(VFIOIOMMUFDContainer *container, void *vaddr,
+                           Error **errp)
+{
+    g_autofree char *far_bar = explain_far_bar(container, vaddr);
     g_autoptr(GString) text = g_string_new(NULL);
     g_autofree Range *ranges = NULL;
     uint64_t alignment;
@@ -198,6 +210,10 @@ static void explain_einval(VFIOIOMMUFDContainer *container, Error **errp)
 
     error_prepend(errp, "the host's IOMMU reserves a part of it or does not "
                   "reach it: ");
+    if (far_bar) {
+        iommufd_error_append_remedy(errp, "%s", far_bar);
+        return;
+    }
 
     /* A guest's IOMMU can ask for anything, as often as it likes. */
     if (container->base.initialized ||
@@ -239,7 +255,7 @@ void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
         explain_enomem(base, vaddr, size, errp);
         break;
     case EINVAL:
-        explain_einval(container, errp);
+        explain_einval(container, vaddr, errp);
         break;
     case ENOSPC:
         explain_enospc(container, errp);

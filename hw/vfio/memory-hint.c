@@ -15,6 +15,7 @@
 #include "exec/ram_addr.h"
 #include "hw/boards.h"
 #include "hw/mem/memory-device.h"
+#include "hw/pci/pci.h"
 #include "memory-hint.h"
 #include "qemu/rcu.h"
 #include "qemu/units.h"
@@ -96,4 +97,27 @@ DeviceState *vfio_memory_device(MemoryRegion *mr)
 
     object_child_foreach_recursive(qdev_get_machine(), find_device, &find);
     return find.dev;
+}
+
+/* As ivshmem's, whose memory is not its own but a backend's */
+static int find_bar(Object *obj, void *mr)
+{
+    PCIDevice *dev = (PCIDevice *)object_dynamic_cast(obj, TYPE_PCI_DEVICE);
+    bool found = false;
+
+    for (int i = 0; dev && i < PCI_NUM_REGIONS; i++) {
+        found |= dev->io_regions[i].memory == mr;
+    }
+    return found;
+}
+
+bool vfio_memory_is_bar(void *vaddr)
+{
+    ram_addr_t offset;
+    MemoryRegion *mr = memory_region_from_host(vaddr, &offset);
+    Object *owner = mr ? memory_region_owner(mr) : NULL;
+
+    return mr &&
+           ((owner && object_dynamic_cast(owner, TYPE_PCI_DEVICE)) ||
+            object_child_foreach_recursive(qdev_get_machine(), find_bar, mr));
 }

@@ -15,4 +15,7 @@ void vfio_memory_explain_efault(void *vaddr, Error **errp);
 /* The DIMM, virtio-mem or other memory device that brought @mr, or NULL */
 DeviceState *vfio_memory_device(MemoryRegion *mr);
 
+/* The memory at @vaddr is what a BAR of an emulated device shows. */
+bool vfio_memory_is_bar(void *vaddr);
+
 #endif /* HW_VFIO_MEMORY_HINT_H */

@@ -596,23 +596,27 @@ typedef struct Reserved {
     const char *options;
     uint64_t addr;
     uint64_t failed;    /* the first address that is not mapped */
+    const char *reason;
 } Reserved;
 
 #define SHMEM "-object memory-backend-ram,id=shmem,size=4M " \
               "-device ivshmem-plain,memdev=shmem,addr=5 "
 
+#define RESERVED \
+    "the host's IOMMU reserves a part of it or does not reach it"
+
 static const Reserved reserved[] = {
-    { "move/behind-last-address", SHMEM, 1ULL << 39, 1ULL << 39 },
+    { "move/behind-last-address", SHMEM, 1ULL << 39, 1ULL << 39,
+      RESERVED ": Invalid argument; the host's IOMMU reaches up to "
+      "0x7fffffffff, and -cpu ...,phys-bits=39 makes firmware place BARs lower;"
+      " cont tries again" },
     /*
      * A processor without an APIC has nothing there.  But the machine's HPET is
      * there, and the page behind it is the first that is not mapped.
      */
     { "move/to-interrupts", SHMEM "-cpu qemu64,-apic", 0xfec00000,
-      0xfed01000 },
+      0xfed01000, RESERVED ": Invalid argument; cont tries again" },
 };
-
-#define RESERVED \
-    "the host's IOMMU reserves a part of it or does not reach it"
 
 static void check_told(const char *path)
 {
@@ -648,11 +652,11 @@ static void test_reserved_stops_vm(const void *data)
 
     vfio_memory_bar64(s.machine, SHMEM_SLOT, SHMEM_BAR, r->addr);
     vfio_machine_wait_map_error(s.machine, VFIO_RIG_IOMMUFD, r->failed,
-                                RESERVED);
+                                r->reason);
     vfio_changed(&s, "it is where it cannot be mapped");
     error = vfio_machine_qmp_error(s.machine, "cont", "");
     g_assert_nonnull(error);
-    g_assert_nonnull(strstr(error, RESERVED));
+    g_assert_nonnull(strstr(error, r->reason));
     vfio_machine_check_run_state(s.machine, "io-error");
     vfio_unchanged(&s, "go on in vain");
 
@@ -686,6 +690,31 @@ static void test_reserved_ends_legacy(const void *data)
     m = vfio_scene_machine("EDU0", r->options, "/dev/stderr");
     turn_on_shmem(m);
     vfio_memory_bar64(m, SHMEM_SLOT, SHMEM_BAR, r->addr);
+}
+
+/* ... and with it there, no device can come. */
+static void test_far_bar_refuses_device(void)
+{
+    g_autofree char *edu = vfio_scene_device("EDU0");
+    g_autofree char *error = NULL;
+    VFIOMachine *m;
+
+    vfio_rig_use("iommufd");
+    m = vfio_machine_start("-m 64M -cpu qemu64,host-phys-bits=on " SHMEM);
+    turn_on_shmem(m);
+    vfio_memory_bar64(m, SHMEM_SLOT, SHMEM_BAR, 1ULL << 39);
+    error = vfio_machine_device_add(m, edu);
+    g_assert_nonnull(error);
+    g_test_message("%s", error);
+    g_assert_nonnull(strstr(error, "Region shmem"));
+    g_assert_nonnull(strstr(error, "; the host's IOMMU reaches up to "
+                            "0x7fffffffff, and -cpu ...,"
+                            "host-phys-bits-limit=39 makes firmware place "
+                            "BARs lower"));
+
+    vfio_memory_bar64(m, SHMEM_SLOT, SHMEM_BAR, 0xd0000000);
+    g_assert_null(vfio_machine_device_add(m, edu));
+    vfio_machine_stop(m);
 }
 
 static void add_reserved(const Reserved *r)
@@ -841,6 +870,8 @@ int main(int argc, char **argv)
         vfio_rig_add_data(unpinnable[i].name, VFIO_RIG_BOTH,
                           test_unpinnable_is_named, &unpinnable[i]);
     }
+    vfio_rig_add("move/far-bar-refuses-device", VFIO_RIG_BOTH,
+                 test_far_bar_refuses_device);
     vfio_rig_add("plug/balloon-not-allowed", VFIO_RIG_BOTH,
                  test_balloon_not_allowed);
     vfio_rig_add("plug/balloon-allowed-for-mdev", VFIO_RIG_BOTH,

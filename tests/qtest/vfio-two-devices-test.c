@@ -382,7 +382,8 @@ static void check_nothing_said(const char *path)
     g_assert_cmpstr(text, ==, "");
 }
 
-static void test_bar_beyond_reach_told_once(void)
+/* @cpu: options, and @property what the processor's width is set by then */
+static void check_bar_beyond_reach(const char *cpu, const char *property)
 {
     g_autofree char *second = device_option(of_two_groups[0], 1);
     g_autofree char *path = NULL;
@@ -390,8 +391,8 @@ static void test_bar_beyond_reach_told_once(void)
     VFIOEdu *edu;
 
     close(g_file_open_tmp("vfio-stderr-XXXXXX", &path, NULL));
-    m = vfio_machine_start("-device %s,addr=%d 2>%s", vfio_rig_device("NVME0"),
-                           SLOT(0), path);
+    m = vfio_machine_start("%s -device %s,addr=%d 2>%s", cpu,
+                           vfio_rig_device("NVME0"), SLOT(0), path);
     put_beyond_reach(m, SLOT(0));
     put_beyond_reach(m, SLOT(0));
     check_nothing_said(path);
@@ -401,13 +402,26 @@ static void test_bar_beyond_reach_told_once(void)
     put_beyond_reach(m, SLOT(0));
     put_beyond_reach(m, SLOT(0));
     check_one_line(path, "peer-to-peer");
-    check_one_line(path, "phys-bits=39");
+    check_one_line(path, "reaches up to 0x7fffffffff");
+    check_one_line(path, property);
     vfio_machine_check_run_state(m, "running");
     edu = vfio_edu_new(m, SLOT(1));
     check_copy(edu);
     vfio_edu_free(edu);
     vfio_machine_stop(m);
     unlink(path);
+}
+
+static void test_bar_beyond_reach_told_once(void)
+{
+    check_bar_beyond_reach("", "-cpu ...,phys-bits=39 ");
+}
+
+/* As -cpu host has it; KVM then does not look at phys-bits. */
+static void test_bar_beyond_reach_with_width_of_host(void)
+{
+    check_bar_beyond_reach("-cpu qemu64,host-phys-bits=on",
+                           "-cpu ...,host-phys-bits-limit=39 ");
 }
 
 static void test_share_one_container(void)
@@ -531,6 +545,8 @@ int main(int argc, char **argv)
                  test_group_behind_one_bridge);
     vfio_rig_add("bar-beyond-reach-told-once", VFIO_RIG_IOMMUFD_ONLY,
                  test_bar_beyond_reach_told_once);
+    vfio_rig_add("bar-beyond-reach-with-width-of-host", VFIO_RIG_IOMMUFD_ONLY,
+                 test_bar_beyond_reach_with_width_of_host);
     vfio_rig_add("peer-to-peer-told-once", VFIO_RIG_IOMMUFD_ONLY,
                  test_peer_to_peer_told_once);
     vfio_rig_add("share-one-container", VFIO_RIG_LEGACY_ONLY,
