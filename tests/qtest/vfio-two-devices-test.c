@@ -9,12 +9,14 @@
 #include "hw/pci/pci_regs.h"
 #include "vfio-edu.h"
 #include "vfio-memory.h"
+#include "vfio-vtd.h"
 
 #define SLOT(i) (4 + (i))
 
-/* The first two have a group each, the others share one. */
+/* The first two have a group each, the others share one, as do functions. */
 static const char *const of_two_groups[] = { "EDU0", "EDU1" };
 static const char *const of_one_group[] = { "PAIR0", "PAIR1" };
+static const char *const of_one_slot[] = { "MULTI0", "MULTI1" };
 
 static char *device_option(const char *name, int i)
 {
@@ -230,6 +232,20 @@ static void test_group_by_two_objects(void)
 
 #define GUEST_IOMMU "-machine q35 -device intel-iommu,caching-mode=on "
 
+static void check_told_apart(const char *error, const char *const names[2])
+{
+    g_assert_nonnull(error);
+    g_test_message("%s", error);
+    g_assert_nonnull(strstr(error, vfio_rig_address(names[1])));
+    if (vfio_rig_iommufd()) {
+        g_assert_nonnull(strstr(error, vfio_rig_address(names[0])));
+        g_assert_nonnull(strstr(error, "another address space of the guest"));
+        g_assert_nonnull(strstr(error, "put both behind one pcie-pci-bridge"));
+    } else {
+        g_assert_nonnull(strstr(error, "multiple address spaces"));
+    }
+}
+
 /*
  * Behind a guest's IOMMU each device has an address space of its own, unless a
  * conventional bridge makes one of them.  The kernel keeps a group together.
@@ -244,28 +260,136 @@ static void test_group_in_two_address_spaces(void)
                            "-device %s", first);
     g_autofree char *error = vfio_machine_device_add(m, apart);
 
-    g_assert_nonnull(error);
-    g_test_message("%s", error);
-    if (vfio_rig_iommufd()) {
-        g_assert_nonnull(strstr(error, vfio_rig_address(of_one_group[0])));
-        g_assert_nonnull(strstr(error, "another address space of the guest"));
-        g_assert_nonnull(strstr(error, "put both behind one pcie-pci-bridge"));
-    } else {
-        g_assert_nonnull(strstr(error, "multiple address spaces"));
+    check_told_apart(error, of_one_group);
+    vfio_machine_stop(m);
+}
+
+/* As a graphics card and its sound have come to be given: as they really are */
+static void test_functions_in_two_address_spaces(void)
+{
+    g_autofree char *options =
+        g_strdup_printf("-nodefaults -m 64 -object iommufd,id="
+                        VFIO_RIG_IOMMUFD " " GUEST_IOMMU
+                        "-device %s,addr=5.0,multifunction=on "
+                        "-device %s,addr=5.1",
+                        vfio_rig_device(of_one_slot[0]),
+                        vfio_rig_device(of_one_slot[1]));
+    g_autofree char *err = NULL;
+    int status = vfio_rig_run_qemu(options, NULL, &err);
+
+    vfio_rig_check_refusal(status, err);
+    check_told_apart(err, of_one_slot);
+}
+
+/* What the message leads to */
+
+#define BRIDGE_SLOT 8
+#define PXB_BUS     64
+
+/* The slot of a device that is on another bus than the first */
+#define SLOT_ON(bus, slot) ((bus) << 5 | (slot))
+
+/* Where libqos places BARs: at most 256 MiB from here on */
+#define BARS        0xe0000000
+
+/* Do what firmware does for a bridge: @bus is behind the one in @slot. */
+static void open_bridge(VFIOMachine *m, int slot, int bus)
+{
+    vfio_memory_config_byte(m, slot, PCI_PRIMARY_BUS, slot >> 5);
+    vfio_memory_config_byte(m, slot, PCI_SECONDARY_BUS, bus);
+    vfio_memory_config_byte(m, slot, PCI_SUBORDINATE_BUS, bus);
+    vfio_memory_config_byte(m, slot, PCI_MEMORY_BASE, 0);
+    vfio_memory_config_byte(m, slot, PCI_MEMORY_BASE + 1, BARS >> 24);
+    vfio_memory_config_byte(m, slot, PCI_MEMORY_LIMIT, 0xf0);
+    vfio_memory_config_byte(m, slot, PCI_MEMORY_LIMIT + 1, BARS >> 24 | 0xf);
+    vfio_memory_command(m, slot, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+}
+
+/* The device finds the guest's memory where the guest's IOMMU maps it. */
+static void check_translated(VFIOEdu *edu, uint64_t addr)
+{
+    const char data[] = "by way of two IOMMUs";
+    QTestState *qts = edu->machine->qts;
+    char result[sizeof(data)] = "";
+
+    qtest_memwrite(qts, addr, data, sizeof(data));
+    qtest_memset(qts, addr + MiB, 0, sizeof(data));
+    vfio_edu_dma(edu, EDU_DMA_FROM_MEMORY, VTD_IOVA, sizeof(data));
+    vfio_edu_dma(edu, EDU_DMA_TO_MEMORY, VTD_IOVA + MiB, sizeof(data));
+    qtest_memread(qts, addr + MiB, result, sizeof(result));
+    g_assert_cmpmem(result, sizeof(result), data, sizeof(data));
+}
+
+static void check_behind_one_bridge(VFIOMachine *m)
+{
+    const uint64_t addr = 32 * MiB;
+
+    open_bridge(m, BRIDGE_SLOT, 1);
+    vtd_start_bridge(m, 1);
+    vtd_set_large(m, addr);
+    vtd_flush(m);
+    for (int i = 0; i < 4; i++) {
+        VFIOEdu *edu = vfio_edu_new(m, SLOT_ON(1, SLOT(i % 2)));
+
+        check_translated(edu, addr);
+        vfio_edu_free(edu);
     }
+    vfio_machine_check_run_state(m, "running");
     vfio_machine_stop(m);
 }
 
 static void test_group_behind_one_bridge(void)
 {
+    g_autofree char *first = device_option(of_one_group[0], 0);
+    g_autofree char *second = device_option(of_one_group[1], 1);
     VFIOMachine *m =
-        vfio_machine_start(GUEST_IOMMU "-device pcie-pci-bridge,id=bridge "
-                           "-device %s,bus=bridge,addr=1 "
-                           "-device %s,bus=bridge,addr=2",
-                           vfio_rig_device(of_one_group[0]),
-                           vfio_rig_device(of_one_group[1]));
+        vfio_machine_start(GUEST_IOMMU "-device pcie-pci-bridge,id=bridge,"
+                           "addr=%d -device %s,bus=bridge "
+                           "-device %s,bus=bridge", BRIDGE_SLOT, first, second);
 
-    vfio_machine_check_run_state(m, "running");
+    check_behind_one_bridge(m);
+}
+
+static void test_functions_behind_one_bridge(void)
+{
+    VFIOMachine *m =
+        vfio_machine_start(GUEST_IOMMU "-device pcie-pci-bridge,id=bridge,"
+                           "addr=%d", BRIDGE_SLOT);
+
+    for (int i = 0; i < 2; i++) {
+        g_autofree char *option = device_option(of_one_slot[i], i);
+        g_autofree char *device = g_strdup_printf("%s,bus=bridge", option);
+        g_autofree char *error = vfio_machine_device_add(m, device);
+
+        g_assert_cmpstr(error, ==, NULL);
+    }
+    check_behind_one_bridge(m);
+}
+
+/* The manual's other way: ports whose devices the guest's IOMMU lets pass */
+static void test_group_bypasses_iommu(void)
+{
+    VFIOMachine *m =
+        vfio_machine_start(GUEST_IOMMU
+                           "-device pxb-pcie,id=pxb,bus_nr=%d,bypass_iommu=on "
+                           "-device pcie-root-port,id=rp0,bus=pxb,addr=0,"
+                           "chassis=1 -device pcie-root-port,id=rp1,bus=pxb,"
+                           "addr=1,chassis=2 -device %s,bus=rp0 "
+                           "-device %s,bus=rp1", PXB_BUS,
+                           vfio_rig_device(of_one_slot[0]),
+                           vfio_rig_device(of_one_slot[1]));
+
+    for (int i = 0; i < 2; i++) {
+        int bus = PXB_BUS + 1 + i;
+        VFIOEdu *edu;
+
+        open_bridge(m, SLOT_ON(PXB_BUS, i), bus);
+        edu = vfio_edu_new(m, SLOT_ON(bus, 0));
+        vfio_edu_check_registers(edu);
+        check_copy(edu);
+        vfio_edu_free(edu);
+        vfio_memory_command(m, SLOT_ON(PXB_BUS, i), 0);
+    }
     vfio_machine_stop(m);
 }
 
@@ -543,6 +667,12 @@ int main(int argc, char **argv)
                  test_group_in_two_address_spaces);
     vfio_rig_add("group-behind-one-bridge", VFIO_RIG_BOTH,
                  test_group_behind_one_bridge);
+    vfio_rig_add("functions-in-two-address-spaces", VFIO_RIG_BOTH,
+                 test_functions_in_two_address_spaces);
+    vfio_rig_add("functions-behind-one-bridge", VFIO_RIG_BOTH,
+                 test_functions_behind_one_bridge);
+    vfio_rig_add("group-bypasses-iommu", VFIO_RIG_BOTH,
+                 test_group_bypasses_iommu);
     vfio_rig_add("bar-beyond-reach-told-once", VFIO_RIG_IOMMUFD_ONLY,
                  test_bar_beyond_reach_told_once);
     vfio_rig_add("bar-beyond-reach-with-width-of-host", VFIO_RIG_IOMMUFD_ONLY,

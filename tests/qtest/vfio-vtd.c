@@ -61,14 +61,13 @@ static void invalidate(VFIOMachine *m, uint64_t reg, uint64_t value)
     g_assert_cmphex(qtest_readq(m->qts, REGISTERS + reg) >> 63, ==, 0);
 }
 
-void vtd_start(VFIOMachine *m, int slot)
+/* The entries of the first two tables have 128 bits. */
+static void start(VFIOMachine *m, uint8_t bus, uint8_t devfn)
 {
-    int context = 2 * (slot << 3);  /* entries of 128 bits, by function */
-
     qtest_memset(m->qts, VTD_TABLES, 0, NUM_TABLES * VTD_PAGE);
-    set_entry(m, ROOT, 0, CONTEXT | PRESENT);
-    set_entry(m, CONTEXT, context, LEVEL3 | PRESENT);
-    set_entry(m, CONTEXT, context + 1, DOMAIN << 8 | THREE_LEVELS);
+    set_entry(m, ROOT, 2 * bus, CONTEXT | PRESENT);
+    set_entry(m, CONTEXT, 2 * devfn, LEVEL3 | PRESENT);
+    set_entry(m, CONTEXT, 2 * devfn + 1, DOMAIN << 8 | THREE_LEVELS);
     set_entry(m, LEVEL3, 0, LEVEL2 | RW);
 
     qtest_writeq(m->qts, REGISTERS + RTADDR, ROOT);
@@ -76,6 +75,16 @@ void vtd_start(VFIOMachine *m, int slot)
     invalidate(m, CCMD, CCMD_GLOBAL);
     invalidate(m, IOTLB, IOTLB_GLOBAL);
     command(m, GCMD_TE);
+}
+
+void vtd_start(VFIOMachine *m, int slot)
+{
+    start(m, 0, slot << 3);
+}
+
+void vtd_start_bridge(VFIOMachine *m, uint8_t bus)
+{
+    start(m, bus, 0);
 }
 
 void vtd_set_large(VFIOMachine *m, uint64_t addr)

@@ -2,9 +2,10 @@
 /*
  * A driver for the intel-iommu of a q35, for tests
  *
- * One device is behind it, in one domain.  Its page table has three levels, and
- * maps only the 2 MiB from VTD_IOVA on: by one large page, or by a table of
- * small ones.  The table is in the guest's memory from VTD_TABLES on.
+ * One device, or one bridge, is behind it, in one domain.  Its page table has
+ * three levels, and maps only the 2 MiB from VTD_IOVA on: by one large page, or
+ * by a table of small ones.  The table is in the guest's memory from VTD_TABLES
+ * on.
  */
 #ifndef TESTS_VFIO_VTD_H
 #define TESTS_VFIO_VTD_H
@@ -20,6 +21,9 @@
 
 /* Switch translation on for the device in @slot; nothing is mapped. */
 void vtd_start(VFIOMachine *m, int slot);
+
+/* The same for all devices on @bus, whose requests come from its bridge */
+void vtd_start_bridge(VFIOMachine *m, uint8_t bus);
 
 /* Map all by one large page at @addr. */
 void vtd_set_large(VFIOMachine *m, uint64_t addr);
