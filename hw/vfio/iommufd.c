@@ -438,7 +438,8 @@ static bool vfio_iommufd_join(VFIOIOMMUFDContainer *container,
         return false;
     }
 
-    if (first && !vfio_iommufd_learn_limits(container, errp)) {
+    if (!vfio_reach_tell_guest(container->base.space->as, errp) ||
+        (first && !vfio_iommufd_learn_limits(container, errp))) {
         vfio_iommufd_detach(container, vbasedev);
         return false;
     }
@@ -567,6 +568,7 @@ static bool vfio_iommufd_attach_device(VFIODevice *vbasedev, AddressSpace *as,
 
 put_container:
     vfio_iommufd_put_container(container);
+    vfio_reach_tell_guest(as, NULL);
 allow_discard:
     vfio_iommufd_keep_pages(vbasedev, false, &error_abort);
 close:
@@ -581,6 +583,7 @@ static void vfio_iommufd_detach_device(VFIODevice *vbasedev)
 {
     VFIOIOMMUFDContainer *container =
         vfio_iommufd_container(vbasedev->container);
+    AddressSpace *as = container->base.space->as;
     IOMMUFDBackend *be = container->be;
 
     vfio_reset_handler_put();
@@ -589,6 +592,7 @@ static void vfio_iommufd_detach_device(VFIODevice *vbasedev)
 
     vfio_iommufd_leave(container, vbasedev);
     vfio_iommufd_put_container(container);
+    vfio_reach_tell_guest(as, NULL);
     vfio_iommufd_keep_pages(vbasedev, false, &error_abort);
     vfio_iommufd_del_from_kvm(vbasedev);
     vfio_cdev_close(vbasedev);

@@ -1,10 +1,80 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Which addresses the host's IOMMU can map: see reach.h */
+/* Which addresses the host's IOMMU can map, and who has to know: see reach.h */
 #include "qemu/osdep.h"
 
 #include "hw/core/cpu.h"
+#include "hw/guest-iommu.h"
 #include "qapi/error.h"
 #include "reach.h"
+
+/* The guest's IOMMU */
+
+static GList *add_range(GList *list, uint64_t first, uint64_t last)
+{
+    Range *range = g_new(Range, 1);
+
+    range_set_bounds(range, first, last);
+    return range_list_insert(list, range);
+}
+
+/* Add to *@list what the host cannot map for the devices of @container. */
+static bool add_unreachable(VFIOIOMMUFDContainer *container, GList **list,
+                            Error **errp)
+{
+    g_autofree Range *ranges = NULL;
+    uint64_t alignment, next = 0;
+    uint32_t num_ranges;
+
+    if (!iommufd_backend_iova_ranges(container->be, container->ioas_id, &ranges,
+                                     &num_ranges, &alignment, errp)) {
+        return false;
+    }
+
+    for (uint32_t i = 0; i < num_ranges; i++) {
+        if (range_lob(&ranges[i]) > next) {
+            *list = add_range(*list, next, range_lob(&ranges[i]) - 1);
+        }
+        next = range_upb(&ranges[i]) + 1;   /* 0 after the last address */
+    }
+    if (next || !num_ranges) {
+        *list = add_range(*list, next, UINT64_MAX);
+    }
+    return true;
+}
+
+static bool find_unreachable(VFIOAddressSpace *space, GList **list,
+                             Error **errp)
+{
+    VFIOContainer *base;
+
+    QLIST_FOREACH(base, &space->containers, next) {
+        if (base->ops == &vfio_iommufd_ops &&
+            !add_unreachable(vfio_iommufd_container(base), list, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool vfio_reach_tell_guest(AddressSpace *as, Error **errp)
+{
+    VFIOAddressSpace *space;
+    GList *list = NULL;
+    bool ok;
+
+    if (!guest_iommu_translates(as)) {
+        return true;
+    }
+
+    space = vfio_get_address_space(as);
+    ok = find_unreachable(space, &list, errp) &&
+         guest_iommu_set_unreachable(as, list, errp);
+    vfio_put_address_space(space);
+    g_list_free_full(list, g_free);
+    return ok;
+}
+
+/* BARs */
 
 /*
  * Firmware places BARs by the width of the processor's addresses.  With

@@ -30,6 +30,14 @@ typedef enum VFIOFaultTokens {
     VFIO_FAULT_TOKENS_WANTED,       /* the device takes one: ->token */
 } VFIOFaultTokens;
 
+#define VFIO_FAULT_RANGES 32
+
+/* What IOMMU_IOAS_IOVA_RANGES answers; both are inclusive */
+typedef struct VFIOFaultRange {
+    uint64_t first;
+    uint64_t last;
+} VFIOFaultRange;
+
 typedef struct VFIOFaultShared {
     uint32_t watching;  /* calls are counted only while this is set */
     uint32_t fail_at;   /* the call that fails, counted from 1; 0: none */
@@ -40,6 +48,8 @@ typedef struct VFIOFaultShared {
     uint32_t count;
     uint32_t tokens;    /* VFIOFaultTokens, also while nothing is counted */
     uint8_t token[16];
+    uint32_t num_ranges;    /* 0: as the kernel says */
+    VFIOFaultRange ranges[VFIO_FAULT_RANGES];
     VFIOFaultCall calls[VFIO_FAULT_CALLS];
 } VFIOFaultShared;
 

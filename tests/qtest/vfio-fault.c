@@ -150,3 +150,12 @@ void vfio_fault_tokens(VFIOFaultTokens tokens, const uint8_t *token)
     }
     qatomic_mb_set(&shared->tokens, tokens);
 }
+
+void vfio_fault_ranges(const VFIOFaultRange *ranges, uint32_t count)
+{
+    g_assert_cmpuint(count, <=, VFIO_FAULT_RANGES);
+    if (count) {
+        memcpy(shared->ranges, ranges, count * sizeof(*ranges));
+    }
+    qatomic_mb_set(&shared->num_ranges, count);
+}

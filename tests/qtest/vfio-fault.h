@@ -53,4 +53,10 @@ const char *vfio_fault_name(const VFIOFaultCall *call);
  */
 void vfio_fault_tokens(VFIOFaultTokens tokens, const uint8_t *token);
 
+/**
+ * vfio_fault_ranges: let the host's IOMMU seem to map only these @count ranges,
+ * in ascending order, for any device; what it really is if @count is 0
+ */
+void vfio_fault_ranges(const VFIOFaultRange *ranges, uint32_t count);
+
 #endif /* TESTS_VFIO_FAULT_H */

@@ -322,6 +322,33 @@ static void test_bar_after_physical_went(void)
     remove_mdev();
 }
 
+/* It has no DMA, so that nothing is too far for it. */
+static void test_behind_wide_iommu(void)
+{
+    g_autofree char *option =
+        g_strdup_printf("vfio-pci,sysfsdev=" MDEV_SYSFS "%s,bus=bridge",
+                        vfio_rig_iommufd() ? ",iommufd=" VFIO_RIG_IOMMUFD : "");
+    g_autofree char *edu = g_strdup_printf("%s,bus=bridge,addr=2",
+                                           vfio_rig_device("EDU0"));
+    g_autofree char *error = NULL;
+    VFIOMachine *m;
+
+    create_mdev();
+    m = vfio_machine_start("-machine q35 -device intel-iommu,caching-mode=on,"
+                           "aw-bits=48 -device pcie-pci-bridge,id=bridge "
+                           "-device %s,addr=1", option);
+    error = vfio_machine_device_add(m, edu);
+    if (vfio_rig_iommufd()) {
+        g_assert_nonnull(error);
+        g_assert_nonnull(strstr(error, vfio_rig_address("EDU0")));
+        g_assert_nonnull(strstr(error, "aw-bits=48"));
+    } else {
+        g_assert_null(error);
+    }
+    vfio_machine_stop(m);
+    remove_mdev();
+}
+
 static int count_told(const char *path)
 {
     g_autofree char *text = NULL;
@@ -368,6 +395,7 @@ int main(int argc, char **argv)
                  test_physical_goes_and_comes);
     vfio_rig_add("mdev-goes-and-comes", VFIO_RIG_BOTH,
                  test_mdev_goes_and_comes);
+    vfio_rig_add("behind-wide-iommu", VFIO_RIG_BOTH, test_behind_wide_iommu);
     vfio_rig_add("bar-after-physical-went", VFIO_RIG_IOMMUFD_ONLY,
                  test_bar_after_physical_went);
     vfio_rig_add("bar-before-physical", VFIO_RIG_IOMMUFD_ONLY,

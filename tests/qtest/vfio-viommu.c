@@ -14,12 +14,15 @@
 
 #define TAIL_SIZE       sizeof(struct virtio_iommu_req_tail)
 
+#define PROBE_SIZE      offsetof(struct virtio_iommu_config, probe_size)
+
 /* The ring has room for one batch. */
 #define RING_SIZE       (2 * VIOMMU_BATCH)
 
 /* Only what is needed: no event suppression, no indirect descriptors. */
 #define FEATURES        (1ull << VIRTIO_F_VERSION_1 | \
                          1ull << VIRTIO_IOMMU_F_MAP_UNMAP | \
+                         1ull << VIRTIO_IOMMU_F_PROBE | \
                          1ull << VIRTIO_IOMMU_F_BYPASS_CONFIG)
 
 static QVirtioDevice *viommu_device(VIOMMU *v)
@@ -43,13 +46,18 @@ static void viommu_start(VIOMMU *v)
     g_assert_cmpint(v->vq->size, ==, RING_SIZE);
     qvirtio_set_driver_ok(dev);
 
+    g_assert_cmpint(qvirtio_config_readl(dev, PROBE_SIZE), ==,
+                    VIOMMU_PROPERTIES);
     v->memory = guest_alloc(&v->alloc, sizeof(v->requests));
+    v->probe = guest_alloc(&v->alloc, sizeof(struct virtio_iommu_req_probe) +
+                           VIOMMU_PROPERTIES + TAIL_SIZE);
     v->submitted = 0;
     v->queued = 0;
 }
 
 static void viommu_stop(VIOMMU *v)
 {
+    guest_free(&v->alloc, v->probe);
     guest_free(&v->alloc, v->memory);
     qvirtqueue_cleanup(viommu_device(v)->bus, v->vq, &v->alloc);
     qvirtio_pci_destructor(&v->pci->obj);
@@ -117,40 +125,42 @@ void viommu_queue_unmap(VIOMMU *v, uint32_t domain, uint64_t iova,
     unmap->virt_end = cpu_to_le64(iova + size - 1);
 }
 
-/* Request n has descriptors 2n (the device reads it) and 2n + 1 (its tail). */
-static void viommu_fill_ring(VIOMMU *v)
+/*
+ * Request n has descriptors 2n and 2n + 1: @out_size bytes at @addr, which the
+ * device reads, and @in_size bytes after them, which it writes.
+ */
+static void set_descriptors(struct vring_desc *desc, int n, uint64_t addr,
+                            uint32_t out_size, uint32_t in_size)
 {
-    struct vring_desc desc[RING_SIZE];
+    desc[2 * n] = (struct vring_desc) {
+        .addr = cpu_to_le64(addr),
+        .len = cpu_to_le32(out_size),
+        .flags = cpu_to_le16(VRING_DESC_F_NEXT),
+        .next = cpu_to_le16(2 * n + 1),
+    };
+    desc[2 * n + 1] = (struct vring_desc) {
+        .addr = cpu_to_le64(addr + out_size),
+        .len = cpu_to_le32(in_size),
+        .flags = cpu_to_le16(VRING_DESC_F_WRITE),
+    };
+}
+
+static void viommu_fill_ring(VIOMMU *v, const struct vring_desc *desc,
+                             int count)
+{
     uint16_t ring[RING_SIZE];
     uint16_t index;
-    int i;
 
-    for (i = 0; i < v->queued; i++) {
-        uint64_t addr = v->memory + i * sizeof(VIOMMURequest);
-        uint32_t size = v->sizes[i] - TAIL_SIZE;
-
-        desc[2 * i] = (struct vring_desc) {
-            .addr = cpu_to_le64(addr),
-            .len = cpu_to_le32(size),
-            .flags = cpu_to_le16(VRING_DESC_F_NEXT),
-            .next = cpu_to_le16(2 * i + 1),
-        };
-        desc[2 * i + 1] = (struct vring_desc) {
-            .addr = cpu_to_le64(addr + size),
-            .len = cpu_to_le32(TAIL_SIZE),
-            .flags = cpu_to_le16(VRING_DESC_F_WRITE),
-        };
-    }
-    for (i = 0; i < RING_SIZE; i++) {
+    for (int i = 0; i < RING_SIZE; i++) {
         uint16_t n = (uint16_t)(i - v->submitted) % VIOMMU_BATCH;
 
         ring[i] = cpu_to_le16(2 * n);
     }
 
-    v->submitted += v->queued;
+    v->submitted += count;
     index = cpu_to_le16(v->submitted);
     qtest_bufwrite(v->machine->qts, v->vq->desc, desc,
-                   2 * v->queued * sizeof(*desc));
+                   2 * count * sizeof(*desc));
     qtest_bufwrite(v->machine->qts, v->vq->avail + 4, ring, sizeof(ring));
     qtest_bufwrite(v->machine->qts, v->vq->avail + 2, &index, sizeof(index));
 }
@@ -160,20 +170,31 @@ static bool viommu_is_done(VIOMMU *v)
     return qtest_readw(v->machine->qts, v->vq->used + 2) == v->submitted;
 }
 
+/* Returns the time that it takes, in microseconds. */
+static int64_t viommu_kick(VIOMMU *v)
+{
+    QVirtioDevice *dev = viommu_device(v);
+    int64_t start = g_get_monotonic_time();
+
+    dev->bus->virtqueue_kick(dev, v->vq);
+    g_assert_true(vfio_rig_wait(viommu_is_done(v)));
+    return g_get_monotonic_time() - start;
+}
+
 int64_t viommu_submit(VIOMMU *v)
 {
     QTestState *qts = v->machine->qts;
     size_t size = v->queued * sizeof(VIOMMURequest);
-    QVirtioDevice *dev = viommu_device(v);
-    int64_t start, time;
+    struct vring_desc desc[RING_SIZE];
+    int64_t time;
 
+    for (int i = 0; i < v->queued; i++) {
+        set_descriptors(desc, i, v->memory + i * sizeof(VIOMMURequest),
+                        v->sizes[i] - TAIL_SIZE, TAIL_SIZE);
+    }
     qtest_bufwrite(qts, v->memory, v->requests, size);
-    viommu_fill_ring(v);
-
-    start = g_get_monotonic_time();
-    dev->bus->virtqueue_kick(dev, v->vq);
-    g_assert_true(vfio_rig_wait(viommu_is_done(v)));
-    time = g_get_monotonic_time() - start;
+    viommu_fill_ring(v, desc, v->queued);
+    time = viommu_kick(v);
 
     qtest_bufread(qts, v->memory, v->requests, size);
     v->queued = 0;
@@ -225,6 +246,31 @@ uint8_t viommu_unmap(VIOMMU *v, uint32_t domain, uint64_t iova, uint64_t size)
 {
     viommu_queue_unmap(v, domain, iova, size);
     return viommu_submit_one(v);
+}
+
+uint8_t viommu_probe(VIOMMU *v, uint32_t endpoint,
+                     uint8_t properties[VIOMMU_PROPERTIES])
+{
+    QTestState *qts = v->machine->qts;
+    struct virtio_iommu_req_probe probe = {
+        .head.type = VIRTIO_IOMMU_T_PROBE,
+        .endpoint = cpu_to_le32(endpoint),
+    };
+    struct virtio_iommu_req_tail tail;
+    struct vring_desc desc[2];
+
+    g_assert_cmpint(v->queued, ==, 0);
+    set_descriptors(desc, 0, v->probe, sizeof(probe),
+                    VIOMMU_PROPERTIES + TAIL_SIZE);
+    qtest_bufwrite(qts, v->probe, &probe, sizeof(probe));
+    viommu_fill_ring(v, desc, 1);
+    viommu_kick(v);
+
+    qtest_bufread(qts, v->probe + sizeof(probe), properties,
+                  VIOMMU_PROPERTIES);
+    qtest_bufread(qts, v->probe + sizeof(probe) + VIOMMU_PROPERTIES, &tail,
+                  sizeof(tail));
+    return tail.status;
 }
 
 static int64_t viommu_submit_batch(VIOMMU *v)

@@ -18,6 +18,9 @@
 /* At most this many requests at a time; each takes two descriptors. */
 #define VIOMMU_BATCH    128
 
+/* The bytes of properties that the device has room for */
+#define VIOMMU_PROPERTIES 512
+
 #define VIOMMU_READ     VIRTIO_IOMMU_MAP_F_READ
 #define VIOMMU_WRITE    VIRTIO_IOMMU_MAP_F_WRITE
 
@@ -36,6 +39,7 @@ typedef struct VIOMMU {
     QVirtQueue *vq;
     QGuestAllocator alloc;
     uint64_t memory;        /* the guest's address of the requests */
+    uint64_t probe;         /* ... and of one that asks for properties */
     uint16_t submitted;     /* since the start, as the queue counts them */
     int queued;
     VIOMMURequest requests[VIOMMU_BATCH];
@@ -74,6 +78,10 @@ uint8_t viommu_detach(VIOMMU *v, uint32_t domain, uint32_t endpoint);
 uint8_t viommu_map(VIOMMU *v, uint32_t domain, uint64_t iova, uint64_t addr,
                    uint64_t size, uint32_t flags);
 uint8_t viommu_unmap(VIOMMU *v, uint32_t domain, uint64_t iova, uint64_t size);
+
+/* Ask what is to be known of @endpoint; ends with zeroes. */
+uint8_t viommu_probe(VIOMMU *v, uint32_t endpoint,
+                     uint8_t properties[VIOMMU_PROPERTIES]);
 
 /**
  * viommu_map_batch, viommu_unmap_batch: map or unmap VIOMMU_BATCH adjacent

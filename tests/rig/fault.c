@@ -10,7 +10,8 @@
  * a step that it is told through /proc/thread-self/fail-nth. All other calls
  * reach the kernel.
  *
- * It can also answer as a kernel does that is newer than the one it runs on.
+ * It can also answer as a kernel does that is newer than the one it runs on, or
+ * that runs on another machine.
  *
  * A close is always made: on Linux the descriptor is gone even if close returns
  * an error.
@@ -55,6 +56,18 @@ typedef struct BindWithToken {
     uint32_t out_devid;
     uint64_t token_uuid_ptr;
 } BindWithToken;
+
+/* IOMMU_IOAS_IOVA_RANGES of Linux 6.6 */
+#define IOVA_RANGES     _IO(VFIO_TYPE, 0x84)
+
+typedef struct IOVARanges {
+    uint32_t size;
+    uint32_t ioas_id;
+    uint32_t num_iovas;
+    uint32_t reserved;
+    uint64_t allowed_iovas;
+    uint64_t out_iova_alignment;
+} IOVARanges;
 
 static VFIOFaultShared *shared;
 
@@ -360,6 +373,25 @@ static int newer_kernel(unsigned long request, void *arg)
            check_token(arg) : 0;
 }
 
+/* The kernel says as well how many there are, if it is not given room for all. */
+static int answer_ranges(IOVARanges *query)
+{
+    bool fits = query->num_iovas >= shared->num_ranges;
+
+    query->num_iovas = shared->num_ranges;
+    query->out_iova_alignment = 4096;
+    FAIL_IF(fits ? 0 : EMSGSIZE, -1);
+    memcpy((void *)(uintptr_t)query->allowed_iovas, shared->ranges,
+           shared->num_ranges * sizeof(shared->ranges[0]));
+    return 0;
+}
+
+static int make_ioctl(int fd, unsigned long request, void *arg)
+{
+    return shared && shared->num_ranges && request == IOVA_RANGES
+           ? answer_ranges(arg) : syscall(SYS_ioctl, fd, request, arg);
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
     void *arg;
@@ -372,7 +404,7 @@ int ioctl(int fd, unsigned long request, ...)
     FAIL_IF(is_for_devices(request, arg) ? fault("ioctl", "", request, SITE)
                                          : 0, -1);
     FAIL_IF(-newer_kernel(request, arg), -1);
-    return MAKE(syscall(SYS_ioctl, fd, request, arg));
+    return MAKE(make_ioctl(fd, request, arg));
 }
 
 /* Other things a device needs. QEMU's own eventfds come before the device. */

@@ -14,6 +14,7 @@
 # switch       from translated DMA to DMA that passes through, and back
 # passthrough  the same, but the guest boots with DMA that passes through
 # plug         disks come and go while the IOMMU is on
+# far          the guest maps from the highest address on that it can
 
 . /rig/lib.sh
 . /rig/tap.sh
@@ -150,6 +151,29 @@ scenario_plug()
         [ "$(rig_maps "$disk")" = 0 ]
     guest_end
     check "the guest reads the one that stayed" all again "$want1" 1
+    check_end
+}
+
+# The rig's IOMMU has 39 bits, and virtio-iommu offers 64.
+maps_from_the_top()
+{
+    highest=$(viommu_highest)
+    echo "# the highest address that the guest mapped is $highest"
+    [ "$highest" -ge $((0x7f00000000)) ] && [ "$highest" -le $((0x7fffffffff)) ]
+}
+
+# Linux leaves the addresses below 4 GiB only when there are no more of them.
+scenario_far()
+{
+    plan 8
+    guest_start once "$STRICT iommu.forcedac=1"
+    guest_end
+    check "the guest is told what the host's IOMMU cannot map" \
+        [ "$(guest_said reserved | grep -v ' msi$')" = \
+          "0x0000008000000000 0xffffffffffffffff reserved" ]
+    check "its DMA is translated" all type DMA 1
+    check "it maps from the highest address on that the host has" maps_from_the_top
+    check_load 1
     check_end
 }
 

@@ -38,6 +38,15 @@ viommu_maps()
     grep -c "^vfio_iommu_map_notify iommu MAP " $VIOMMU_TRACE
 }
 
+# viommu_highest: the highest address that was mapped
+viommu_highest()
+{
+    awk '$1 == "vfio_iommu_map_notify" && $3 == "MAP" && $7 + 0 > highest {
+             highest = $7 + 0
+         }
+         END { printf "%.0f\n", highest }' $VIOMMU_TRACE
+}
+
 # viommu_left: how many of the maps have not been unmapped one by one
 viommu_left()
 {
