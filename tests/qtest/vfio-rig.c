@@ -249,6 +249,47 @@ void vfio_rig_show(const char *path)
     g_assert_cmpint(g_rename(away, path), ==, 0);
 }
 
+/* What QEMU writes */
+
+char *vfio_rig_log_new(void)
+{
+    char *path = NULL;
+    int fd = g_file_open_tmp("vfio-log-XXXXXX", &path, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    close(fd);
+    return path;
+}
+
+void vfio_rig_log_free(char *path)
+{
+    g_unlink(path);
+    g_free(path);
+}
+
+/* Only who appends goes on writing at the beginning. */
+char *vfio_rig_log_take(const char *path)
+{
+    char *text;
+    gsize size;
+
+    g_assert_true(g_file_get_contents(path, &text, &size, NULL));
+    g_assert_cmpint(strlen(text), ==, size);
+    g_test_message("QEMU said: %s", text);
+    g_assert_cmpint(truncate(path, 0), ==, 0);
+    return text;
+}
+
+int vfio_rig_count_lines(const char *text)
+{
+    int count = 0;
+
+    for (; *text; text++) {
+        count += *text == '\n';
+    }
+    return count;
+}
+
 /* Users */
 
 /*

@@ -133,6 +133,20 @@ void vfio_rig_check_nvme_reads(const char *name);
 #define vfio_rig_wait(condition) vfio_rig_wait_for(30, condition)
 
 /**
+ * vfio_rig_log_new: a new empty file, for what a QEMU writes: "2>>PATH"
+ *
+ * Returns its path, for vfio_rig_log_free(), which removes the file.
+ */
+char *vfio_rig_log_new(void);
+void vfio_rig_log_free(char *path);
+
+/* What was written to it so far, and is forgotten then; to be freed */
+char *vfio_rig_log_take(const char *path);
+
+/* How many lines such a text has */
+int vfio_rig_count_lines(const char *text);
+
+/**
  * vfio_rig_be_ordinary: run QEMUs that are started from now on as an ordinary
  * user without any privilege, until vfio_rig_be_root()
  */

@@ -9,8 +9,6 @@
  */
 #include "qemu/osdep.h"
 
-#include <glib/gstdio.h>
-
 #include "hw/pci/pci_regs.h"
 #include "qapi/qmp/qdict.h"
 #include "qemu/bitmap.h"
@@ -46,22 +44,29 @@ typedef struct Fixture {
     unsigned long *expected;    /* which pages the edu shall reach */
 } Fixture;
 
-/* The machine, with its edu behind the IOMMU and in no domain */
+/* A machine whose @options have an IOMMU, and an edu behind it */
+static Fixture *start_machine(const char *options)
+{
+    Fixture *f = g_new0(Fixture, 1);
+
+    f->errors = vfio_rig_log_new();
+    f->machine = vfio_machine_start("%s 2>>%s", options, f->errors);
+    f->edu = vfio_edu_new(f->machine, EDU0_SLOT);
+    f->expected = bitmap_new(VIOMMU_IOVA_END / VIOMMU_PAGE);
+    return f;
+}
+
+/* A virtio-iommu, and the edu in no domain */
 static Fixture *start_with(uint64_t bytes, const char *object,
                            const char *device)
 {
-    Fixture *f = g_new0(Fixture, 1);
-    int fd = g_file_open_tmp("vfio-viommu-XXXXXX", &f->errors, NULL);
-
-    g_assert_cmpint(fd, >=, 0);
-    close(fd);
-    f->machine = vfio_machine_start(
+    g_autofree char *options = g_strdup_printf(
         "-m %" PRIu64 "B -device virtio-iommu-pci,addr=%d,boot-bypass=off "
-        "%s -device %s,id=edu0,addr=%d 2>%s", bytes, VIOMMU_SLOT, object,
-        device, EDU0_SLOT, f->errors);
+        "%s -device %s,id=edu0,addr=%d", bytes, VIOMMU_SLOT, object, device,
+        EDU0_SLOT);
+    Fixture *f = start_machine(options);
+
     f->viommu = viommu_new(f->machine, VIOMMU_SLOT);
-    f->edu = vfio_edu_new(f->machine, EDU0_SLOT);
-    f->expected = bitmap_new(VIOMMU_IOVA_END / VIOMMU_PAGE);
     return f;
 }
 
@@ -118,11 +123,12 @@ static void check_nothing_said(const char *path)
 static void stop(Fixture *f)
 {
     vfio_edu_free(f->edu);
-    viommu_free(f->viommu);
+    if (f->viommu) {
+        viommu_free(f->viommu);
+    }
     vfio_machine_stop(f->machine);
     check_nothing_said(f->errors);
-    g_unlink(f->errors);
-    g_free(f->errors);
+    vfio_rig_log_free(f->errors);
     g_free(f->expected);
     g_free(f);
 }
@@ -328,7 +334,6 @@ static void test_unmap_does_not_cut(void)
     stop(f);
 }
 
-/* The host's IOMMU does not reach so far, which a guest need not know. */
 /* 2^64 bytes, whose number is 0 as QEMU's functions count them */
 static void test_all_addresses_at_once(void)
 {
@@ -345,31 +350,11 @@ static void test_all_addresses_at_once(void)
     map(f, 16 * MiB, DATA, PAGES(3));
     check_edu0(f);
 
-    g_assert_true(g_file_get_contents(f->errors, &text, NULL, NULL));
-    g_test_message("QEMU said: %s", text);
+    text = vfio_rig_log_take(f->errors);
     g_assert_nonnull(strstr(text, "cannot map memory for DMA at IOVA 0x0 to "
                             "0xffffffffffffffff"));
     g_assert_null(strstr(text, "cannot unmap"));
-    g_assert_cmpint(truncate(f->errors, 0), ==, 0);
     stop(f);
-}
-
-/* What QEMU has said so far, which is then forgotten; to be freed */
-static char *take_said(Fixture *f)
-{
-    char *text;
-
-    g_assert_true(g_file_get_contents(f->errors, &text, NULL, NULL));
-    g_test_message("QEMU said: %s", text);
-    g_assert_cmpint(truncate(f->errors, 0), ==, 0);
-    return text;
-}
-
-static int count_lines(const char *text)
-{
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-
-    return g_strv_length(lines) - 1;
 }
 
 static void test_failing_maps_do_not_fill_the_log(void)
@@ -389,15 +374,13 @@ static void test_failing_maps_do_not_fill_the_log(void)
     map(f, 16 * MiB, DATA, PAGES(3));
     check_edu0(f);
 
-    g_assert_true(g_file_get_contents(f->errors, &text, NULL, NULL));
-    g_test_message("QEMU said: %s", text);
+    text = vfio_rig_log_take(f->errors);
     lines = g_strsplit(g_strchomp(text), "\n", -1);
     g_assert_cmpint(g_strv_length(lines), >=, 1);
     g_assert_cmpint(g_strv_length(lines), <=, 1 + seconds);
     for (char **line = lines; *line; line++) {
         g_assert_nonnull(strstr(*line, "does not reach it"));
     }
-    g_assert_cmpint(truncate(f->errors, 0), ==, 0);
     stop(f);
 }
 
@@ -478,15 +461,15 @@ static void test_bound_is_kept(void)
     fill(f, 0, BOUND + 40, BOUND);
     seconds = (g_get_monotonic_time() - begin) / G_USEC_PER_SEC;
     check_dma(f->edu, 16 * MiB, DATA, PAGES(1));
-    text = take_said(f);
+    text = vfio_rig_log_take(f->errors);
     g_assert_nonnull(strstr(text, "object 'bounded': cannot map memory for DMA "
                             "at IOVA 0x1010000 to 0x1010fff"));
     g_assert_nonnull(strstr(text, "has 8 maps for"));
     g_assert_nonnull(strstr(text, vfio_rig_address("EDU0")));
     g_assert_nonnull(strstr(text, "max-guest-maps="));
     g_assert_nonnull(strstr(text, g_strerror(ENOSPC)));
-    g_assert_cmpint(count_lines(text), >=, 1);
-    g_assert_cmpint(count_lines(text), <=, 1 + seconds);
+    g_assert_cmpint(vfio_rig_count_lines(text), >=, 1);
+    g_assert_cmpint(vfio_rig_count_lines(text), <=, 1 + seconds);
 
     /* As many as go may come. */
     empty(f);
@@ -496,7 +479,7 @@ static void test_bound_is_kept(void)
                              " 'property': 'max-guest-maps', 'value': %d } }",
                              BOUND + 2);
     fill(f, 100, 3, 2);
-    g_free(take_said(f));
+    g_free(vfio_rig_log_take(f->errors));
     stop(f);
 }
 
@@ -522,7 +505,7 @@ static void test_bound_counts_what_goes(void)
     viommu_restart(f->viommu);
     attach(f, EDU0_SLOT);
     fill(f, 0, BOUND + 1, BOUND);
-    g_free(take_said(f));
+    g_free(vfio_rig_log_take(f->errors));
     stop(f);
 }
 
@@ -544,7 +527,7 @@ static void test_bound_counts_maps_alone(void)
                     VIRTIO_IOMMU_S_OK);
     attach(f, EDU0_SLOT);
     fill(f, 0, BOUND + 1, BOUND);
-    g_free(take_said(f));
+    g_free(vfio_rig_log_take(f->errors));
     stop(f);
 }
 
@@ -567,9 +550,9 @@ static void test_bound_by_default(void)
 
     bitmap_set(f->expected, MiB / VIOMMU_PAGE, SMALL_BOUND);
     check_edu0(f);
-    said = take_said(f);
+    said = vfio_rig_log_take(f->errors);
     g_assert_nonnull(strstr(said, "has 81919 maps"));
-    g_assert_cmpint(count_lines(said), ==, 1);
+    g_assert_cmpint(vfio_rig_count_lines(said), ==, 1);
     stop(f);
 }
 
@@ -610,7 +593,7 @@ static void test_leftover_gives_way_to_a_part(void)
     check_edu0(f);
     check_dma(f->edu, 16 * MiB + PAGES(3), DATA + 4 * MiB, PAGES(2));
     empty(f);
-    text = take_said(f);
+    text = vfio_rig_log_take(f->errors);
     g_assert_nonnull(strstr(text, "cannot unmap IOVA 0x1000000 to 0x11fffff"));
     g_assert_null(strstr(text, "cannot map"));
     stop(f);
@@ -620,31 +603,15 @@ static void test_leftover_gives_way_to_a_part(void)
 
 static Fixture *start_intel(void)
 {
-    Fixture *f = g_new0(Fixture, 1);
-    int fd = g_file_open_tmp("vfio-viommu-XXXXXX", &f->errors, NULL);
-
-    g_assert_cmpint(fd, >=, 0);
-    close(fd);
-    f->machine = vfio_machine_start(
+    g_autofree char *options = g_strdup_printf(
         "-machine q35 -device intel-iommu,caching-mode=on "
         "-object iommufd,id=bounded,max-guest-maps=%d "
-        "-device vfio-pci,host=%s,iommufd=bounded,addr=%d 2>%s",
-        (int)VTD_PAGES, vfio_rig_address("EDU0"), EDU0_SLOT, f->errors);
-    f->edu = vfio_edu_new(f->machine, EDU0_SLOT);
-    f->expected = bitmap_new(VIOMMU_IOVA_END / VIOMMU_PAGE);
+        "-device vfio-pci,host=%s,iommufd=bounded,addr=%d", (int)VTD_PAGES,
+        vfio_rig_address("EDU0"), EDU0_SLOT);
+    Fixture *f = start_machine(options);
+
     vtd_start(f->machine, EDU0_SLOT);
     return f;
-}
-
-static void stop_intel(Fixture *f)
-{
-    vfio_edu_free(f->edu);
-    vfio_machine_stop(f->machine);
-    check_nothing_said(f->errors);
-    g_unlink(f->errors);
-    g_free(f->errors);
-    g_free(f->expected);
-    g_free(f);
 }
 
 static void set_large(Fixture *f, uint64_t addr)
@@ -697,7 +664,7 @@ static void test_large_page_becomes_small_ones(void)
         set_small(f, some);
         set_small(f, all);
     }
-    stop_intel(f);
+    stop(f);
 }
 
 /* The kernel comes upon something that the range seems to cut. */
@@ -715,7 +682,7 @@ static void test_unmap_that_stops_is_done_piece_by_piece(void)
         g_assert_cmpint(vfio_fault_disarm(), ==, 1 + VTD_PAGES + 1);
         set_large(f, DATA);
     }
-    stop_intel(f);
+    stop(f);
 }
 
 /* Devices and domains */
