@@ -22,6 +22,7 @@
 #include "qemu/sockets.h"
 #include "standard-headers/linux/virtio_mem.h"
 #include "vfio-edu.h"
+#include "vfio-guest.h"
 #include "vfio-memory.h"
 #include "vfio-nvme.h"
 #include "vfio-viommu.h"
@@ -56,23 +57,12 @@ static void check_dma(VFIOMachine *m)
     vfio_edu_free(edu);
 }
 
-static char *new_file(void)
-{
-    char *path;
-
-    close(g_file_open_tmp("vfio-memlock-XXXXXX", &path, NULL));
-    return path;
-}
-
-/* What QEMU wrote to the file @path, which is removed; to be freed */
+/* What QEMU wrote to the log @path, which is removed; to be freed */
 static char *take_errors(char *path)
 {
-    char *text;
+    char *text = vfio_rig_log_take(path);
 
-    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-    g_test_message("QEMU said: %s", text);
-    g_unlink(path);
-    g_free(path);
+    vfio_rig_log_free(path);
     return text;
 }
 
@@ -162,14 +152,14 @@ static void test_figure_counts_address_spaces(void)
 /* Where the guest's IOMMU has memory says nothing of which memory it is. */
 static void test_figure_knows_memory_at_any_iova(void)
 {
-    char *errors = new_file();
+    char *errors = vfio_rig_log_new();
     g_autofree char *text = NULL;
     VFIOMachine *m;
     VIOMMU *viommu;
 
     limit_memlock(0, 16 * MiB);
     m = vfio_machine_start("-device virtio-iommu-pci,addr=%d,boot-bypass=off "
-                           "-device %s,addr=%d 2>%s", VIOMMU_SLOT,
+                           "-device %s,addr=%d 2>>%s", VIOMMU_SLOT,
                            vfio_rig_device("EDU0"), SLOT, errors);
     limit_memlock(0, RLIM_INFINITY);
 
@@ -339,7 +329,7 @@ static void test_event_names_dimm(void)
 static void test_reached_again_is_said_once(void)
 {
     g_autofree char *text = NULL;
-    char *errors = new_file();
+    char *errors = vfio_rig_log_new();
     const char *said;
     VFIOMachine *m;
 
@@ -347,7 +337,7 @@ static void test_reached_again_is_said_once(void)
     m = vfio_machine_start("-m slots=2,maxmem=1G "
                            "-object iommufd,id=second "
                            "-device vfio-pci,host=%s,iommufd=second,addr=%d "
-                           "-device %s,addr=%d 2>%s",
+                           "-device %s,addr=%d 2>>%s",
                            vfio_rig_address("EDU0"), SLOT,
                            vfio_rig_device("NVME0"), NVME_SLOT, errors);
     limit_memlock(0, RLIM_INFINITY);
@@ -462,8 +452,8 @@ static void test_no_key_or_alarm_wakes(void)
     };
 
     for (int i = 0; i < ARRAY_SIZE(wake); i++) {
-        char *errors = new_file();
-        g_autofree char *options = g_strdup_printf("2>%s", errors);
+        char *errors = vfio_rig_log_new();
+        g_autofree char *options = g_strdup_printf("2>>%s", errors);
         g_autofree char *text = NULL;
         VFIOMachine *m = start_limited(options);
 
@@ -475,14 +465,14 @@ static void test_no_key_or_alarm_wakes(void)
         suspend(m);
         plug_dimm(m);
         wait_event_only(m);
-        g_assert_cmpint(truncate(errors, 0), ==, 0);
+        g_free(vfio_rig_log_take(errors));
         for (int tries = 0; tries < 2; tries++) {
             wake[i].begin(m);
             g_assert_true(vfio_rig_wait(wake[i].is_done(m)));
             vfio_machine_check_run_state(m, "suspended");
             raise_limit(m);
         }
-        g_assert_true(g_file_get_contents(errors, &text, NULL, NULL));
+        text = vfio_rig_log_take(errors);
         g_assert_cmpstr(text, ==, "");
 
         qtest_qmp_assert_success(m->qts, "{ 'execute': 'system_wakeup' }");
@@ -653,51 +643,14 @@ static void test_nvdimm_stays(void)
     vfio_machine_stop(m);
 }
 
-/* How often the guest told its console, @path, that it is alive */
-static int alive_lines(const char *path, uint64_t *memory_kib)
-{
-    g_autofree char *text = NULL;
-    const char *line;
-    int count = 0;
-
-    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-    for (line = text; (line = strstr(line, "guest: alive 1048576 ")); count++) {
-        line += strlen("guest: alive 1048576 ");
-        *memory_kib = strchr(line, '\n') ? g_ascii_strtoull(line, NULL, 10)
-                                         : *memory_kib;
-    }
-    return count;
-}
-
-static bool is_told(const char *path, const char *text)
-{
-    g_autofree char *console = NULL;
-
-    g_assert_true(g_file_get_contents(path, &console, NULL, NULL));
-    return strstr(console, text);
-}
-
-/* It is; returns how much memory it has, in KiB. */
-static uint64_t wait_alive(const char *path)
-{
-    uint64_t memory_kib = 0;
-    int before = alive_lines(path, &memory_kib);
-
-    /* the one that was being written, and one that begins after this */
-    g_assert_true(vfio_rig_wait_for(
-        120, alive_lines(path, &memory_kib) >= before + 2));
-    return memory_kib;
-}
-
 /* A real guest, which nobody helps to let something go */
 static VFIOMachine *start_guest(const char *console)
 {
     VFIOMachine *m;
 
     limit_memlock(0, VFIO_MACHINE_MEMORY + DIMM_SIZE / 2);
-    m = vfio_machine_start("-accel kvm -cpu host,xsave=off "
-                           "-m slots=2,maxmem=1G -device %s,id=nvme0 "
-                           "-kernel /rig/bzImage -initrd /rig/guest.cpio "
+    m = vfio_machine_start(VFIO_GUEST_OPTIONS
+                           " -m slots=2,maxmem=1G -device %s,id=nvme0 "
                            "-append 'console=ttyS0 quiet panic=-1 "
                            "memhp_default_state=online task=alive' "
                            "-serial file:%s", vfio_rig_device("NVME0"),
@@ -708,30 +661,30 @@ static VFIOMachine *start_guest(const char *console)
 
 static void test_guest_goes_on_without_dimm(void)
 {
-    char *console = new_file();
+    char *console = vfio_rig_log_new();
     VFIOMachine *m = start_guest(console);
-    uint64_t memory_kib = wait_alive(console), ignored;
+    uint64_t memory_kib = vfio_guest_wait_alive(console), ignored;
     int lines;
 
     plug_dimm(m);
     wait_dimm_error(m);
-    lines = alive_lines(console, &ignored);
+    lines = vfio_guest_alive_lines(console, &ignored);
     g_usleep(2 * G_USEC_PER_SEC);
-    g_assert_cmpint(alive_lines(console, &ignored), ==, lines);
+    g_assert_cmpint(vfio_guest_alive_lines(console, &ignored), ==, lines);
 
     g_assert_null(vfio_memory_ask_back(m, DIMM_SLOT));
     qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
     g_assert_null(vfio_memory_drop(m, DIMM_SLOT));
     vfio_machine_cont(m);
-    g_assert_cmpuint(wait_alive(console), ==, memory_kib);
+    g_assert_cmpuint(vfio_guest_wait_alive(console), ==, memory_kib);
 
     raise_limit(m);
     plug_dimm(m);
+    memory_kib += DIMM_SIZE / KiB / 2;
     g_assert_true(vfio_rig_wait_for(
-        120, wait_alive(console) >= memory_kib + DIMM_SIZE / KiB / 2));
+        120, vfio_guest_wait_alive(console) >= memory_kib));
     vfio_machine_stop(m);
-    g_unlink(console);
-    g_free(console);
+    vfio_rig_log_free(console);
 }
 
 static void drop_dimm(VFIOMachine *m)
@@ -755,10 +708,10 @@ static bool has_device(VFIOMachine *m, const char *id)
  */
 static void test_guest_lets_device_go_once_it_runs(void)
 {
-    char *console = new_file();
+    char *console = vfio_rig_log_new();
     VFIOMachine *m = start_guest(console);
 
-    wait_alive(console);
+    vfio_guest_wait_alive(console);
     plug_dimm(m);
     wait_dimm_error(m);
     g_assert_null(vfio_machine_qmp_error(m, "device_del", "id=nvme0"));
@@ -769,14 +722,13 @@ static void test_guest_lets_device_go_once_it_runs(void)
     vfio_machine_cont(m);
     qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
     g_assert_false(has_device(m, "nvme0"));
-    g_assert_true(vfio_rig_wait(is_told(console, "guest: alive 0 ")));
+    g_assert_true(vfio_rig_wait(vfio_guest_says(console, "guest: alive 0 ")));
 
     /* nor is there a device then that anything could be missing for */
     plug_dimm(m);
     vfio_machine_check_run_state(m, "running");
     vfio_machine_stop(m);
-    g_unlink(console);
-    g_free(console);
+    vfio_rig_log_free(console);
 }
 
 #define ON_DISK "/vfio-memlock"
@@ -799,9 +751,9 @@ static void make_file_on_disk(void)
  */
 static void test_guest_goes_on_after_reset(void)
 {
-    char *console = new_file();
+    char *console = vfio_rig_log_new();
     VFIOMachine *m = start_guest(console);
-    uint64_t memory_kib = wait_alive(console);
+    uint64_t memory_kib = vfio_guest_wait_alive(console);
     g_autofree char *error = NULL;
 
     make_file_on_disk();
@@ -819,11 +771,10 @@ static void test_guest_goes_on_after_reset(void)
 
     drop_dimm(m);
     vfio_machine_cont(m);
-    g_assert_cmpuint(wait_alive(console), ==, memory_kib);
+    g_assert_cmpuint(vfio_guest_wait_alive(console), ==, memory_kib);
     vfio_machine_stop(m);
     g_unlink(ON_DISK);
-    g_unlink(console);
-    g_free(console);
+    vfio_rig_log_free(console);
 }
 
 /*
@@ -873,7 +824,7 @@ static VFIOMachine *start_with_vmem(const char *options, const char *errors,
     m = vfio_machine_start("-m maxmem=1G %s "
                            "-object memory-backend-ram,id=mem0,size=%"PRIu64" "
                            "-device virtio-mem-pci,id=" VMEM_ID ",addr=%d,"
-                           "memdev=mem0,block-size=64M 2>%s", options,
+                           "memdev=mem0,block-size=64M 2>>%s", options,
                            VFIO_MACHINE_MEMORY, VMEM_SLOT, errors);
     limit_memlock(0, RLIM_INFINITY);
 
@@ -889,7 +840,7 @@ static void test_attach_reaches_virtio_mem(void)
         g_strdup_printf("%s,addr=%d,id=nvme0", vfio_rig_device("NVME0"),
                         NVME_SLOT);
     g_autofree char *error = NULL, *text = NULL, *before = NULL, *after = NULL;
-    char *errors = new_file();
+    char *errors = vfio_rig_log_new();
     VFIOVirtioMem *vmem;
     VFIOMachine *m = start_with_vmem("", errors, &vmem);
     VFIONVMe *nvme;
@@ -917,22 +868,12 @@ static void test_attach_reaches_virtio_mem(void)
     g_assert_cmpstr(text, ==, "");
 }
 
-static int count_lines(const char *text)
-{
-    int count = 0;
-
-    for (; *text; text++) {
-        count += *text == '\n';
-    }
-    return count;
-}
-
 static void test_virtio_mem_grows_or_says_why_not(void)
 {
     g_autofree char *device = g_strdup_printf("-device %s,addr=%d",
                                               vfio_rig_device("EDU0"), SLOT);
     g_autofree char *text = NULL;
-    char *errors = new_file();
+    char *errors = vfio_rig_log_new();
     VFIOVirtioMem *vmem;
     VFIOMachine *m = start_with_vmem(device, errors, &vmem);
     int64_t start = g_get_monotonic_time();
@@ -952,7 +893,7 @@ static void test_virtio_mem_grows_or_says_why_not(void)
 
     text = take_errors(errors);
     g_assert_nonnull(strstr(text, "RLIMIT_MEMLOCK is 320 MiB"));
-    g_assert_cmpint(count_lines(text), <=, 1 + seconds);
+    g_assert_cmpint(vfio_rig_count_lines(text), <=, 1 + seconds);
 }
 
 static void test_memory_that_can_be_locked_is_plugged(void)
@@ -1261,166 +1202,6 @@ static void test_full_control_group_ends_qemu(void)
     vfio_machine_stop(m);
 }
 
-/* Memory of the host's that has failed */
-
-#define BROKEN_IN_DIMM (DIMM_ADDR + 3 * MiB)
-#define BROKEN_IN_RAM (64 * MiB)
-
-#define HUGE_PAGES "/sys/kernel/mm/transparent_hugepage/enabled"
-
-/* Where the host has the page of the guest's memory at @addr */
-static uint64_t host_page(VFIOMachine *m, uint64_t addr)
-{
-    g_autofree char *command = g_strdup_printf("gpa2hpa 0x%"PRIx64, addr);
-    g_autofree char *answer = vfio_machine_monitor(m, command);
-    const char *found = strstr(answer, ") is 0x");
-
-    g_assert_nonnull(found);
-    return g_ascii_strtoull(found + strlen(") is "), NULL, 16);
-}
-
-/*
- * As when the hardware tells the host's kernel, which tells QEMU.  A page of a
- * file stays there while a device has it: EBUSY.
- */
-static void break_page(VFIOMachine *m, uint64_t addr)
-{
-    g_autofree char *text = g_strdup_printf("0x%"PRIx64, host_page(m, addr));
-    int fd = vfio_rig_open("/sys/devices/system/memory/hard_offline_page",
-                           O_WRONLY);
-
-    if (write(fd, text, strlen(text)) < 0) {
-        g_assert_cmpint(errno, ==, EBUSY);
-    }
-    close(fd);
-    qtest_qmp_eventwait(m->qts, "MEMORY_FAILURE");
-}
-
-/*
- * Only with KVM does QEMU expect such memory.  Nothing runs, so that nothing
- * touches the page.  The kernel takes no page out of a huge one that is pinned.
- */
-static VFIOMachine *start_on_kvm(const char *options)
-{
-    VFIOMachine *m;
-
-    vfio_rig_write(HUGE_PAGES, "never");
-    m = vfio_machine_start("-S -accel kvm -m slots=2,maxmem=1G "
-                           "-device %s,addr=%d,id=edu0 "
-                           "-device %s,addr=%d,id=nvme0 %s",
-                           vfio_rig_device("EDU0"), SLOT,
-                           vfio_rig_device("NVME0"), NVME_SLOT, options);
-    vfio_rig_write(HUGE_PAGES, "always");
-    return m;
-}
-
-/*
- * Who does not touch it goes on.  But no device that comes later can have it,
- * until it is gone.
- */
-static void test_broken_page_hurts_nothing_else(void)
-{
-    VFIOMachine *m;
-    g_autofree char *device = NULL;
-    g_autofree char *error = NULL;
-
-    m = start_on_kvm("-cpu host,xsave=off,mce=off");
-    vfio_rig_write(HUGE_PAGES, "never");
-    plug_dimm(m);
-    vfio_rig_write(HUGE_PAGES, "always");
-    break_page(m, BROKEN_IN_DIMM);
-    vfio_machine_check_run_state(m, "prelaunch");
-    check_dma(m);
-    check_dma_to_dimm(m);
-
-    vfio_machine_device_del(m, "nvme0", NVME_SLOT);
-    vfio_machine_device_del(m, "edu0", SLOT);
-    device = g_strdup_printf("%s,addr=%d,id=edu0", vfio_rig_device("EDU0"),
-                             SLOT);
-    error = vfio_machine_device_add(m, device);
-    g_test_message("%s", error);
-    g_assert_nonnull(error);
-    g_assert_nonnull(strstr(error, "Bad address"));
-    if (vfio_rig_iommufd()) {
-        g_assert_nonnull(strstr(error, "memory 'mem0' (memory-backend-ram, "
-                                "pages of 4 KiB): a page of it may be "
-                                "poisoned"));
-    }
-
-    g_assert_null(vfio_memory_ask_back(m, DIMM_SLOT));
-    vfio_memory_eject(m, DIMM_SLOT);
-    g_assert_null(vfio_memory_drop(m, DIMM_SLOT));
-    g_assert_null(vfio_machine_device_add(m, device));
-    check_dma(m);
-    vfio_machine_stop(m);
-}
-
-/* Above what the guest is told to use */
-#define BROKEN_UNUSED 0xe000000
-
-/* What it makes of that is its own matter. */
-static void test_guest_is_told_of_broken_page(void)
-{
-    char *console = new_file();
-    VFIOMachine *m;
-
-    vfio_rig_write(HUGE_PAGES, "never");
-    m = vfio_machine_start("-accel kvm -cpu host,xsave=off -device %s "
-                           "-kernel /rig/bzImage -initrd /rig/guest.cpio "
-                           "-append 'console=ttyS0 panic=-1 mem=208M "
-                           "task=alive' "
-                           "-serial file:%s", vfio_rig_device("NVME0"),
-                           console);
-    vfio_rig_write(HUGE_PAGES, "always");
-    wait_alive(console);
-    break_page(m, BROKEN_UNUSED);
-    g_assert_true(vfio_rig_wait(is_told(console, "ADDR e000000")));
-    vfio_machine_check_run_state(m, "running");
-    vfio_machine_stop(m);
-    g_unlink(console);
-    g_free(console);
-}
-
-/* A guest that handles no machine check is reset, and gets another page. */
-static void test_reset_replaces_broken_page(void)
-{
-    VFIOMachine *m = start_on_kvm("-cpu host,xsave=off");
-    uint64_t broken = host_page(m, BROKEN_IN_RAM);
-    VFIOEdu *edu;
-
-    break_page(m, BROKEN_IN_RAM);
-    qtest_qmp_eventwait(m->qts, "RESET");
-    g_assert_cmphex(host_page(m, BROKEN_IN_RAM), !=, broken);
-    edu = vfio_edu_new(m, SLOT);
-    vfio_edu_check_copy(edu, BROKEN_IN_RAM, 0x200000, 0x100);
-    vfio_edu_check_copy(edu, 0x200000, BROKEN_IN_RAM, 0x100);
-    vfio_edu_free(edu);
-    vfio_machine_cont(m);
-    vfio_machine_stop(m);
-}
-
-/* What is in a file has no other page. */
-static void test_page_that_stays_broken_stops_vm(void)
-{
-    VFIOMachine *m =
-        start_on_kvm("-cpu host,xsave=off -machine memory-backend=mem "
-                     "-object memory-backend-memfd,id=mem,size=256M,share=on");
-    g_autofree char *error = NULL;
-    QDict *data;
-
-    break_page(m, BROKEN_IN_RAM);
-    data = vfio_machine_map_error(m);
-    qtest_qmp_eventwait(m->qts, "RESET");
-    g_test_message("%s", qdict_get_str(data, "reason"));
-    qobject_unref(data);
-    error = vfio_machine_qmp_error(m, "cont", "");
-    g_assert_nonnull(error);
-    g_test_message("%s", error);
-    g_assert_nonnull(strstr(error, "a page of it may be poisoned"));
-    vfio_machine_check_run_state(m, "prelaunch");
-    vfio_machine_stop(m);
-}
-
 /* KiB that the kernel counts as locked by the process itself */
 static long locked_kib(VFIOMachine *m)
 {
@@ -1514,14 +1295,6 @@ int main(int argc, char **argv)
                  test_capability_of_namespace_does_not_count);
     vfio_rig_add("full-control-group-ends-qemu", VFIO_RIG_BOTH,
                  test_full_control_group_ends_qemu);
-    vfio_rig_add("broken-page/hurts-nothing-else", VFIO_RIG_BOTH,
-                 test_broken_page_hurts_nothing_else);
-    vfio_rig_add("broken-page/guest-is-told", VFIO_RIG_BOTH,
-                 test_guest_is_told_of_broken_page);
-    vfio_rig_add("broken-page/is-replaced-by-reset", VFIO_RIG_IOMMUFD_ONLY,
-                 test_reset_replaces_broken_page);
-    vfio_rig_add("broken-page/stops-vm-if-it-stays", VFIO_RIG_IOMMUFD_ONLY,
-                 test_page_that_stays_broken_stops_vm);
     vfio_rig_add("accounting/user-counts-both", VFIO_RIG_IOMMUFD_ONLY,
                  test_user_counts_both);
     vfio_rig_add("accounting/process-counts-its-own", VFIO_RIG_IOMMUFD_ONLY,
