@@ -9,7 +9,6 @@
 
 #include <sys/ioctl.h>
 
-#include "hw/pci/pci_regs.h"
 #include "hw/vfio/vfio-abi.h"
 #include "qapi/qmp/qdict.h"
 #include "qapi/qmp/qjson.h"
@@ -591,146 +590,6 @@ static void test_removed(void)
     check_comes_back(m, "EDU0");
 }
 
-/*
- * The device is pulled out of its slot.  The rig's machine does that at once to
- * a root port whose power and power indicator are switched off.
- */
-static void pull_out(const char *name)
-{
-    g_autofree char *link = g_strdup_printf("/sys/bus/pci/devices/%s",
-                                            vfio_rig_address(name));
-    g_autofree char *folder = realpath(link, NULL);
-    g_autofree char *port = g_path_get_dirname(folder);
-    g_autofree char *config = g_build_filename(port, "config", NULL);
-    int fd = vfio_rig_open(config, O_RDWR);
-    uint8_t cap[2] = {}, next;
-    uint16_t control;
-
-    g_assert_cmpint(pread(fd, &next, 1, PCI_CAPABILITY_LIST), ==, 1);
-    while (cap[0] != PCI_CAP_ID_EXP) {
-        cap[1] = next;
-        g_assert_cmpint(pread(fd, cap, 1, cap[1]), ==, 1);
-        g_assert_cmpint(pread(fd, &next, 1, cap[1] + 1), ==, 1);
-    }
-    g_assert_cmpint(pread(fd, &control, 2, cap[1] + PCI_EXP_SLTCTL), ==, 2);
-    control |= PCI_EXP_SLTCTL_PCC | PCI_EXP_SLTCTL_PIC;
-    g_assert_cmpint(pwrite(fd, &control, 2, cap[1] + PCI_EXP_SLTCTL), ==, 2);
-    close(fd);
-}
-
-/*
- * Nothing answers any more, and nobody was asked.  The guest reads what the bus
- * gives, what else it has works on, and what is not there can be unplugged.
- */
-static void test_pulled_out(void)
-{
-    g_autofree char *gone = g_strdup_printf("%s,id=gone,addr=%d",
-                                            vfio_rig_device("EDU1"), SLOT + 1);
-    g_autofree char *node = vfio_rig_cdev_node("EDU1");
-    VFIOMachine *m = start_with_device("EDU0");
-    g_autofree char *error = NULL;
-    VFIOEdu *edu;
-
-    g_assert_null(vfio_machine_device_add(m, gone));
-    edu = vfio_edu_new(m, SLOT + 1);
-    vfio_edu_check_copy(edu, 0x300000, 0x400000, 256);
-    pull_out("EDU1");
-    g_assert_cmphex(vfio_rig_command("EDU1"), ==, UINT16_MAX);
-    g_assert_cmphex(qpci_io_readl(edu->pci, edu->bar, 0), ==, 0);
-    check_dma(m);
-
-    vfio_machine_reset(m);
-    vfio_machine_check_run_state(m, "running");
-    check_dma(m);
-
-    vfio_edu_free(edu);
-    vfio_machine_device_del(m, "gone", SLOT + 1);
-    g_assert_true(vfio_rig_wait(vfio_machine_holds(m, node) == 0));
-    error = vfio_machine_device_add(m, gone);
-    g_test_message("again: %s", error);
-    g_assert_nonnull(error);
-    check_dma(m);
-    vfio_machine_stop(m);
-}
-
-/* An error of the bus that the device is on */
-
-/* Its own monitor, which the machine has as a channel; to be freed */
-static char *monitor_node(void)
-{
-    g_autoptr(GDir) dir = g_dir_open("/sys/class/virtio-ports", 0, NULL);
-    const char *port;
-
-    while (dir && (port = g_dir_read_name(dir))) {
-        g_autofree char *file =
-            g_strdup_printf("/sys/class/virtio-ports/%s/name", port);
-        g_autofree char *name = NULL;
-
-        if (g_file_get_contents(file, &name, NULL, NULL) &&
-            g_str_equal(g_strstrip(name), "monitor")) {
-            return g_strdup_printf("/dev/%s", port);
-        }
-    }
-    g_assert_not_reached();
-}
-
-static void inject(const char *error)
-{
-    g_autofree char *node = monitor_node();
-    g_autofree char *command =
-        g_strdup_printf("pcie_aer_inject_error %s\n", error);
-
-    vfio_rig_write(node, command);
-}
-
-/* How many errors that are not mended the host's kernel has seen of AER0 */
-static int count_errors(void)
-{
-    g_autofree char *path = vfio_rig_sysfs("AER0", "aer_dev_nonfatal");
-    g_autofree char *text = NULL;
-    const char *found;
-
-    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-    found = strstr(text, "TOTAL_ERR_NONFATAL ");
-    g_assert_nonnull(found);
-    return atoi(found + strlen("TOTAL_ERR_NONFATAL "));
-}
-
-/* The guest may not go on as if nothing were: it stops until it is reset. */
-static void test_bus_error(void)
-{
-    g_autofree char *errors = g_strdup_printf("/tmp/vfio-bus-%d", getpid());
-    g_autofree char *node = NULL;
-    g_autofree char *device = NULL;
-    g_autofree char *text = NULL;
-    g_autofree char *refused = NULL;
-    VFIOMachine *m;
-
-    node = vfio_rig_cdev_node("AER0");
-    device = device_options("AER0");
-    m = vfio_machine_start("-device %s 2>%s", device, errors);
-
-    inject("aer0 COMP_TIME");
-    qtest_qmp_eventwait(m->qts, "STOP");
-    g_assert_cmpint(count_errors(), ==, 1);
-    vfio_machine_check_run_state(m, "internal-error");
-    refused = vfio_machine_qmp_error(m, "cont", "");
-    check_has(refused, "Resetting");
-
-    qtest_qmp_assert_success(m->qts, "{ 'execute': 'system_reset' }");
-    qtest_qmp_eventwait(m->qts, "RESET");
-    vfio_machine_cont(m);
-    vfio_machine_device_del(m, "victim", SLOT);
-    g_assert_true(vfio_rig_wait(vfio_machine_holds(m, node) == 0));
-    g_assert_null(vfio_machine_device_add(m, device));
-    vfio_machine_stop(m);
-
-    g_assert_true(g_file_get_contents(errors, &text, NULL, NULL));
-    g_test_message("%s", text);
-    check_has(text, vfio_rig_address("AER0"));
-    unlink(errors);
-}
-
 static void add(const char *name, void (*fn)(void))
 {
     vfio_rig_add(name, VFIO_RIG_IOMMUFD_ONLY, fn);
@@ -761,9 +620,6 @@ int main(int argc, char **argv)
     add("host/unbinds-until-end", test_unbound_until_end);
     add("host/gives-to-another-driver", test_another_driver);
     add("host/removes", test_removed);
-    add("host/has-bus-error", test_bus_error);
-    /* The last, as the device does not come back. */
-    add("host/pulls-out", test_pulled_out);
 
     return g_test_run();
 }
