@@ -134,6 +134,16 @@ void vfio_container_guest_map_failed(VFIOContainer *container, hwaddr iova,
     error_report_err(err);
 }
 
+void vfio_container_guest_map_invalid(VFIOContainer *container, hwaddr iova,
+                                      ram_addr_t size, Error *err)
+{
+    if (container->ops->map_invalid) {
+        container->ops->map_invalid(container, iova, size, err);
+    } else {
+        error_report_err(err);
+    }
+}
+
 int vfio_container_populate_failed(VFIOContainer *container, hwaddr iova,
                                    ram_addr_t size, void *vaddr, int ret,
                                    Error **errp)

@@ -180,7 +180,8 @@ static void vfio_iommufd_say_no_peers(VFIOIOMMUFDContainer *container)
  * Mainline kernels answer EFAULT when a BAR is mapped by its address, some
  * vendors' kernels can do it.  So the first BAR decides for all.  EINVAL is
  * about this one alone: the guest has put it where the host's IOMMU does not
- * reach.
+ * reach.  Of any other failure the log has a line; a guest can move its BARs as
+ * often as it likes.
  *
  * While nothing is pinned the map would succeed, but then the next device that
  * pins could not attach.  A BAR that comes at that time is left out, and so are
@@ -199,14 +200,14 @@ static int vfio_iommufd_dma_map_bar(VFIOContainer *base, hwaddr iova,
     }
     if (ret == -EFAULT) {
         container->no_bars = true;
-        ret = 0;
     } else if (ret == -EINVAL) {
         vfio_iommufd_keep_far_bar(container, iova, size);
-        ret = 0;
+    } else if (ret) {
+        vfio_iommufd_map_refused(base, iova, size, vaddr, ret);
     }
 
     vfio_iommufd_say_no_peers(container);
-    return ret;
+    return 0;
 }
 
 static bool vfio_iommufd_is_bar(void *vaddr)
@@ -266,8 +267,21 @@ static int vfio_iommufd_dma_map_guest(VFIOContainer *base, hwaddr iova,
     return ret;
 }
 
-static int vfio_iommufd_unmap(VFIOIOMMUFDContainer *container, hwaddr iova,
-                              ram_addr_t size, IOMMUTLBEntry *iotlb)
+/* A guest can toggle what cannot be unmapped, as often as it likes. */
+static void vfio_iommufd_say_stuck(VFIOIOMMUFDContainer *container, hwaddr iova,
+                                   ram_addr_t size, int ret)
+{
+    Error *err = NULL;
+
+    error_setg(&err, "iommufd object '%s': cannot unmap IOVA 0x%"HWADDR_PRIx
+               " to 0x%"HWADDR_PRIx", devices still reach memory there: %s",
+               iommufd_backend_id(container->be), iova, iova + size - 1,
+               strerror(-ret));
+    vfio_guest_log(&container->stuck, err);
+}
+
+static void vfio_iommufd_unmap(VFIOIOMMUFDContainer *container, hwaddr iova,
+                               ram_addr_t size, IOMMUTLBEntry *iotlb)
 {
     int ret;
 
@@ -277,31 +291,28 @@ static int vfio_iommufd_unmap(VFIOIOMMUFDContainer *container, hwaddr iova,
     ret = vfio_iommufd_clear(container, iova, size, iotlb);
     if (ret) {
         container->leftovers = true;
-        error_report("iommufd object '%s': cannot unmap IOVA 0x%"HWADDR_PRIx
-                     " to 0x%"HWADDR_PRIx", devices still reach memory there: "
-                     "%s", iommufd_backend_id(container->be), iova,
-                     iova + size - 1, strerror(-ret));
+        vfio_iommufd_say_stuck(container, iova, size, ret);
     }
-    errno = -ret;   /* the listener's messages say %m */
-    return ret;
 }
 
+/* A failure is reported and remembered here: no caller can do more about it. */
 static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
                                   ram_addr_t size, IOMMUTLBEntry *iotlb)
 {
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
     const ram_addr_t half = 1ULL << 63;
-    int ret;
 
     if (container->leaving) {
         return 0;
     }
 
     if (!size) {    /* 2^64 bytes, which no call takes at once */
-        ret = vfio_iommufd_unmap(container, 0, half, iotlb);
-        return vfio_iommufd_unmap(container, half, half, iotlb) ?: ret;
+        vfio_iommufd_unmap(container, 0, half, iotlb);
+        vfio_iommufd_unmap(container, half, half, iotlb);
+    } else {
+        vfio_iommufd_unmap(container, iova, size, iotlb);
     }
-    return vfio_iommufd_unmap(container, iova, size, iotlb);
+    return 0;
 }
 
 /* A container's life */
@@ -609,4 +620,5 @@ const VFIOContainerOps vfio_iommufd_ops = {
     .map_error = vfio_iommufd_map_error,
     .map_failed = vfio_iommufd_map_failed,
     .map_refused = vfio_iommufd_map_refused,
+    .map_invalid = vfio_iommufd_map_invalid,
 };

@@ -7,6 +7,7 @@
 #ifndef HW_VFIO_IOMMUFD_H
 #define HW_VFIO_IOMMUFD_H
 
+#include "guest-log.h"
 #include "guest-maps.h"
 #include "hw/vfio/vfio-common.h"
 #include "missing.h"
@@ -30,9 +31,8 @@ typedef struct VFIOIOMMUFDContainer {
     VFIOReplaced replaced;
     VFIOGuestMaps guest_maps;
 
-    /* Of what the guest asked for and did not get */
-    int64_t refused_said;       /* ns of the real-time clock, 0: never */
-    uint64_t refused_unsaid;    /* since then */
+    VFIOGuestLog refused;   /* what the guest wanted mapped and did not get */
+    VFIOGuestLog stuck;     /* what the kernel did not unmap */
 } VFIOIOMMUFDContainer;
 
 static inline VFIOIOMMUFDContainer *vfio_iommufd_container(VFIOContainer *base)
@@ -54,5 +54,7 @@ void vfio_iommufd_map_failed(VFIOContainer *base, MemoryRegionSection *section,
                              Error *err);
 void vfio_iommufd_map_refused(VFIOContainer *base, hwaddr iova,
                               ram_addr_t size, void *vaddr, int ret);
+void vfio_iommufd_map_invalid(VFIOContainer *base, hwaddr iova,
+                              ram_addr_t size, Error *err);
 
 #endif /* HW_VFIO_IOMMUFD_H */

@@ -19,7 +19,6 @@
 #include "qapi/qapi-events-machine.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
-#include "qemu/timer.h"
 #include "qemu/units.h"
 #include "reach.h"
 
@@ -243,6 +242,14 @@ static void explain_enospc(VFIOIOMMUFDContainer *container, Error **errp)
     }
 }
 
+static void prepend_where(VFIOIOMMUFDContainer *container, hwaddr iova,
+                          hwaddr last, Error **errp)
+{
+    error_prepend(errp, "iommufd object '%s': cannot map memory for DMA at "
+                  "IOVA 0x%"HWADDR_PRIx" to 0x%"HWADDR_PRIx": ",
+                  iommufd_backend_id(container->be), iova, last);
+}
+
 void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
                             void *vaddr, int ret, Error **errp)
 {
@@ -264,10 +271,8 @@ void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
         vfio_memory_explain_efault(vaddr, errp);
         break;
     }
-    error_prepend(errp, "iommufd object '%s': cannot map memory for DMA at "
-                  "IOVA 0x%"HWADDR_PRIx" to 0x%"HWADDR_PRIx": ",
-                  iommufd_backend_id(container->be),
-                  range_lob(&container->failed), range_upb(&container->failed));
+    prepend_where(container, range_lob(&container->failed),
+                  range_upb(&container->failed), errp);
 }
 
 /* What becomes of it */
@@ -317,30 +322,26 @@ void vfio_iommufd_map_failed(VFIOContainer *base, MemoryRegionSection *section,
 
 /*
  * Memory that the guest asked for: more of a virtio-mem device, or a map of
- * its IOMMU.  It is refused, or its devices get errors.  A guest can ask as
- * often as it likes.
+ * its IOMMU.  It is refused, or its devices get errors.
  */
 void vfio_iommufd_map_refused(VFIOContainer *base, hwaddr iova,
                               ram_addr_t size, void *vaddr, int ret)
 {
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
-    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
-    g_autofree char *more = NULL;
     Error *err = NULL;
 
-    if (container->refused_said &&
-        now - container->refused_said < NANOSECONDS_PER_SECOND) {
-        container->refused_unsaid++;
-        return;
+    if (vfio_guest_log_is_due(&container->refused)) {
+        vfio_iommufd_map_error(base, iova, size, vaddr, ret, &err);
+        vfio_guest_log_say(&container->refused, err);
     }
+}
 
-    vfio_iommufd_map_error(base, iova, size, vaddr, ret, &err);
-    if (container->refused_unsaid) {
-        more = g_strdup_printf(" (and %"PRIu64" others since the last such "
-                               "line)", container->refused_unsaid);
-    }
-    error_report("%s%s", error_get_pretty(err), more ?: "");
-    error_free(err);
-    container->refused_said = now;
-    container->refused_unsaid = 0;
+/* What its IOMMU maps is no memory, so the kernel was not asked. */
+void vfio_iommufd_map_invalid(VFIOContainer *base, hwaddr iova,
+                              ram_addr_t size, Error *err)
+{
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+
+    prepend_where(container, iova, iova + size - 1, &err);
+    vfio_guest_log(&container->refused, err);
 }

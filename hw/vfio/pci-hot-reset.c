@@ -21,7 +21,6 @@
 #include "hw/vfio/vfio-abi.h"
 #include "pci.h"
 #include "qapi/error.h"
-#include "qemu/error-report.h"
 #include "sysemu/iommufd.h"
 #include "trace.h"
 
@@ -31,10 +30,11 @@ void vfio_pci_clear_reset_error(VFIOPCIDevice *vdev)
     vdev->reset_error = NULL;
 }
 
+/* By a bridge's bus reset, a guest resets the device as often as it likes. */
 void vfio_pci_report_reset_error(VFIOPCIDevice *vdev)
 {
     if (vdev->reset_error) {
-        error_report_err(vdev->reset_error);
+        vfio_guest_log(&vdev->reset_log, vdev->reset_error);
         vdev->reset_error = NULL;
     }
 }

@@ -97,7 +97,8 @@ static const Rule plugging[] = {
 static const Rule enabling[] = {
     { "IOMMU_IOAS_MAP", .error = EFAULT, .outcome = GOES_ON },
     { "IOMMU_IOAS_MAP", .error = EINVAL, .outcome = GOES_ON },
-    { "IOMMU_IOAS_MAP", .outcome = GOES_ON, .says = "cannot map memory" },
+    { "IOMMU_IOAS_MAP", .outcome = GOES_ON, .says = "cannot map memory",
+      .limited = true },
     { }
 };
 
@@ -137,11 +138,12 @@ static const Rule resetting[] = {
     { "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", .error = ENODEV,
       .outcome = GOES_ON },
     { "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", .outcome = GOES_ON,
-      .says = "Cannot reset device" },
+      .says = "Cannot reset device", .limited = true },
     { "VFIO_DEVICE_PCI_HOT_RESET", .outcome = GOES_ON,
-      .says = "Cannot reset device" },
+      .says = "Cannot reset device", .limited = true },
     { "IOMMU_IOAS_UNMAP", .error = ENOENT, .outcome = GOES_ON },
-    { "IOMMU_IOAS_UNMAP", .outcome = GOES_ON, .says = "cannot unmap" },
+    { "IOMMU_IOAS_UNMAP", .outcome = GOES_ON, .says = "cannot unmap",
+      .limited = true },
     { }
 };
 
@@ -154,7 +156,8 @@ static const Rule mapping[] = {
 /* What is still mapped stays so until it is unmapped once more. */
 static const Rule unmapping[] = {
     { "IOMMU_IOAS_UNMAP", .error = ENOENT, .outcome = GOES_ON },
-    { "IOMMU_IOAS_UNMAP", .outcome = GOES_ON, .says = "cannot unmap" },
+    { "IOMMU_IOAS_UNMAP", .outcome = GOES_ON, .says = "cannot unmap",
+      .limited = true },
     { }
 };
 
@@ -171,7 +174,8 @@ static const Rule plugging_memory[] = {
  */
 static const Rule unplugging_memory[] = {
     { "IOMMU_IOAS_UNMAP", .error = ENOENT, .outcome = HELD },
-    { "IOMMU_IOAS_UNMAP", .outcome = GOES_ON, .says = "cannot unmap" },
+    { "IOMMU_IOAS_UNMAP", .outcome = GOES_ON, .says = "cannot unmap",
+      .limited = true },
     { }
 };
 

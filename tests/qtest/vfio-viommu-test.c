@@ -357,33 +357,6 @@ static void test_all_addresses_at_once(void)
     stop(f);
 }
 
-static void test_failing_maps_do_not_fill_the_log(void)
-{
-    Fixture *f = start();
-    int64_t begin = g_get_monotonic_time();
-    g_autofree char *text = NULL;
-    g_auto(GStrv) lines = NULL;
-    int seconds;
-
-    for (int i = 0; i < 50; i++) {
-        g_assert_cmpint(viommu_map(f->viommu, DOMAIN, PAGES(i) + 1024 * GiB,
-                                   DATA, PAGES(1), VIOMMU_READ), ==,
-                        VIRTIO_IOMMU_S_OK);
-    }
-    seconds = (g_get_monotonic_time() - begin) / G_USEC_PER_SEC;
-    map(f, 16 * MiB, DATA, PAGES(3));
-    check_edu0(f);
-
-    text = vfio_rig_log_take(f->errors);
-    lines = g_strsplit(g_strchomp(text), "\n", -1);
-    g_assert_cmpint(g_strv_length(lines), >=, 1);
-    g_assert_cmpint(g_strv_length(lines), <=, 1 + seconds);
-    for (char **line = lines; *line; line++) {
-        g_assert_nonnull(strstr(*line, "does not reach it"));
-    }
-    stop(f);
-}
-
 /* Requests that nobody expects of a guest, in an order that nobody expects */
 static void test_random(void)
 {
@@ -867,8 +840,6 @@ int main(int argc, char **argv)
                  test_unmap_more_than_mapped);
     vfio_rig_add("unmap-does-not-cut", VFIO_RIG_BOTH,
                  test_unmap_does_not_cut);
-    vfio_rig_add("failing-maps-do-not-fill-the-log", VFIO_RIG_IOMMUFD_ONLY,
-                 test_failing_maps_do_not_fill_the_log);
     vfio_rig_add("all-addresses-at-once", VFIO_RIG_IOMMUFD_ONLY,
                  test_all_addresses_at_once);
     vfio_rig_add("bound/is-kept", VFIO_RIG_IOMMUFD_ONLY, test_bound_is_kept);

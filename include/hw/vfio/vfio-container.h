@@ -94,6 +94,9 @@ struct VFIOContainerOps {
      * nothing is mapped there; holes are no error.  A map cannot be cut in two:
      * trying to is an error, or the whole map goes.  @iotlb is set if a guest's
      * IOMMU asks; then pages that are dirty must be recorded.
+     *
+     * Callers can only report a failure, each time.  Where a guest could make
+     * them fill the log, this reports it instead and returns 0.
      */
     int (*dma_unmap)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
                      IOMMUTLBEntry *iotlb);
@@ -117,6 +120,14 @@ struct VFIOContainerOps {
      */
     void (*map_refused)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
                         void *vaddr, int ret);
+
+    /*
+     * What a guest's IOMMU maps cannot be mapped at all, for the reason @err.
+     * The same as map_refused(); if this is NULL, @err is reported as it is.
+     * Frees @err.
+     */
+    void (*map_invalid)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
+                        Error *err);
 
     /*
      * Start or stop recording which pages devices write to.  NULL if the
@@ -207,6 +218,8 @@ bool vfio_container_add_window(VFIOContainer *container,
                                MemoryRegionSection *section, Error **errp);
 void vfio_container_guest_map_failed(VFIOContainer *container, hwaddr iova,
                                      ram_addr_t size, void *vaddr, int ret);
+void vfio_container_guest_map_invalid(VFIOContainer *container, hwaddr iova,
+                                      ram_addr_t size, Error *err);
 void vfio_container_del_window(VFIOContainer *container,
                                MemoryRegionSection *section);
 
