@@ -24,6 +24,7 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "reach.h"
+#include "start.h"
 #include "trace.h"
 
 /* Maps */
@@ -351,6 +352,7 @@ vfio_iommufd_get_container(AddressSpace *as, IOMMUFDBackend *be, Error **errp)
     container->be = be;
     container->ioas_id = ioas_id;
     vfio_container_init(&container->base, space, &vfio_iommufd_ops);
+    vfio_start_watch();
     vfio_missing_init(&container->missing, &container->base.listener);
     vfio_replaced_init(&container->replaced, &container->base.listener, as);
     vfio_guest_maps_init(&container->guest_maps);

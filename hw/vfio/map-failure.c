@@ -21,6 +21,7 @@
 #include "qemu/error-report.h"
 #include "qemu/units.h"
 #include "reach.h"
+#include "start.h"
 
 /* How much has to be locked */
 
@@ -308,7 +309,7 @@ void vfio_iommufd_map_failed(VFIOContainer *base, MemoryRegionSection *section,
         return;
     }
 
-    if (!phase_check(PHASE_MACHINE_READY)) {
+    if (!vfio_start_is_over()) {
         error_report_err(err);
         exit(EXIT_FAILURE);
     }

@@ -705,6 +705,46 @@ static void test_start(const void *data)
 }
 
 /*
+ * The first reset of a q35 maps most of its memory anew.  The machine is ready
+ * then, but nobody has taken the start for done yet.
+ */
+static void test_first_reset(void)
+{
+    const char *machine = "-machine q35 -nodefaults -m 256 -object iommufd,id="
+                          VFIO_RIG_IOMMUFD;
+    uint32_t last = 0, count;
+    VFIOMachine *m;
+
+    vfio_fault_arm(0, 0);
+    m = vfio_machine_start("-machine q35 -m 256 -device %s",
+                           vfio_rig_device("EDU0"));
+    count = vfio_fault_disarm();
+    for (uint32_t n = 1; n <= count; n++) {
+        if (g_str_equal(vfio_fault_name(vfio_fault_call(n)),
+                        "IOMMU_IOAS_MAP")) {
+            last = n;
+        }
+    }
+    vfio_machine_stop(m);
+    g_assert_cmpuint(last, >, 0);
+
+    for (int i = 0; i < 2; i++) {
+        g_autofree char *options =
+            g_strdup_printf("%s -device %s %s", machine,
+                            vfio_rig_device("EDU0"), i ? "-S" : "");
+        g_autofree char *said = NULL;
+        int status;
+
+        vfio_fault_arm(last, ENOMEM);
+        status = vfio_rig_run_qemu(options, NULL, &said);
+        g_assert_cmpuint(vfio_fault_disarm(), >=, last);
+        g_test_message("%s", said);
+        vfio_rig_check_refusal(status, said);
+        g_assert_nonnull(strstr(said, "cannot map memory for DMA"));
+    }
+}
+
+/*
  * Otherwise each bind would ask ACPI how the device's interrupt is routed.
  * ACPI's interpreter does not survive an allocation that fails: it miscounts
  * its references, and in the end does not return.
@@ -740,6 +780,9 @@ int main(int argc, char **argv)
         keep_enabled("EDU0");
     }
 
+    if (!vfio_rig_kernel_is("faults")) {
+        vfio_rig_add("first-reset", VFIO_RIG_IOMMUFD_ONLY, test_first_reset);
+    }
     for (const VFIOAct *act = vfio_acts; act->name; act++) {
         if (!vfio_rig_kernel_is("faults") || has_steps_now(act)) {
             vfio_rig_add_data(act->name, VFIO_RIG_IOMMUFD_ONLY,
