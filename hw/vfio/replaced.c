@@ -2,7 +2,11 @@
 /* Memory that gets new pages while devices reach the old ones: replaced.h */
 #include "qemu/osdep.h"
 
+#include "qapi/error.h"
+#include "qemu/notify.h"
 #include "qemu/rcu.h"
+#include "qemu/thread.h"
+#include "migration/postcopy-ram.h"     /* needs notify.h and thread.h */
 #include "replaced.h"
 #include "sysemu/ram-replaced.h"
 
@@ -54,6 +58,19 @@ static void ram_was_replaced(Notifier *notifier, void *unused)
     }
 }
 
+/* It drops all of the memory at first, and brings pages as the guest runs. */
+static int refuse_postcopy(NotifierWithReturn *notifier, void *opaque)
+{
+    struct PostcopyNotifyData *data = opaque;
+
+    if (data->reason != POSTCOPY_NOTIFY_PROBE) {
+        return 0;
+    }
+    error_setg(data->errp, "vfio: postcopy would give the guest other pages "
+               "than devices with iommufd= reach; plug them afterwards");
+    return -EBUSY;
+}
+
 void vfio_replaced_init(VFIOReplaced *replaced, MemoryListener *listener,
                         AddressSpace *as)
 {
@@ -61,9 +78,12 @@ void vfio_replaced_init(VFIOReplaced *replaced, MemoryListener *listener,
     replaced->as = as;
     replaced->notifier.notify = ram_was_replaced;
     ram_replaced_notifier_add(&replaced->notifier);
+    replaced->postcopy.notify = refuse_postcopy;
+    postcopy_add_notifier(&replaced->postcopy);
 }
 
 void vfio_replaced_destroy(VFIOReplaced *replaced)
 {
+    postcopy_remove_notifier(&replaced->postcopy);
     notifier_remove(&replaced->notifier);
 }

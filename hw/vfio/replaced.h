@@ -6,6 +6,9 @@
  * that have new pages are unmapped and mapped again, as if they had left the
  * address space and come back: what cannot be mapped keeps the VM from running.
  *
+ * A migration that begins with a device attached may not replace the memory
+ * page by page while the guest runs (postcopy).
+ *
  * Everything is called with the big lock held.
  */
 #ifndef HW_VFIO_REPLACED_H
@@ -19,6 +22,7 @@ typedef struct VFIOReplaced {
     MemoryListener *listener;
     AddressSpace *as;
     Notifier notifier;
+    NotifierWithReturn postcopy;
 } VFIOReplaced;
 
 /* @listener: whose region_del() and region_add() unmap and map in @as */
