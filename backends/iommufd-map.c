@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Maps and unmaps of an I/O address space, large ones by several threads
+ * Maps, copies and unmaps of an I/O address space, by threads if large
  *
  * A map spends nearly all of its time on faulting in, clearing and pinning
  * memory, and the kernel lets several maps into one IOAS do that at a time
  * (Linux, drivers/iommu/iommufd/io_pagetable.c, iopt_map_pages(): the lock that
  * it holds meanwhile is held for reading).  So the range is cut into chunks,
  * which the caller and its helpers take one after another.
+ *
+ * A copy is a map of what another IOAS has mapped.  The kernel does not look
+ * for its pages, but it fills the page table one page after another.  A chunk
+ * that is cut as the original was waits for no other (pages.c, the lock of an
+ * iopt_pages, which each map creates).
  *
  * The helpers live for one call.  They make ioctls, and touch nothing else of
  * QEMU's; the caller, which may hold the big lock, waits for them.  A helper
@@ -50,7 +55,9 @@ struct IOMMUFDWork {
     uint64_t iova;
     uint64_t size;      /* not 0 */
     uint8_t *vaddr;     /* of a map */
-    bool readonly;
+    uint32_t source_id; /* of a copy: an IOAS, ... */
+    uint64_t source;    /* ... and the IOVA there of what comes to @iova */
+    bool readonly;      /* of both */
     unsigned threads;   /* the caller is one of them */
 
     unsigned count;     /* chunks, the first and the last may be shorter */
@@ -68,12 +75,17 @@ struct IOMMUFDWork {
 
 /* The ioctls */
 
+static uint32_t map_flags(const IOMMUFDWork *work)
+{
+    return IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+           (work->readonly ? 0 : IOMMU_IOAS_MAP_WRITEABLE);
+}
+
 static int ioas_map(const IOMMUFDWork *work, uint64_t iova, uint64_t size)
 {
     struct iommu_ioas_map map = {
         .size = sizeof(map),
-        .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
-                 (work->readonly ? 0 : IOMMU_IOAS_MAP_WRITEABLE),
+        .flags = map_flags(work),
         .ioas_id = work->ioas_id,
         .user_va = (uintptr_t)work->vaddr + (iova - work->iova),
         .length = size,
@@ -81,6 +93,21 @@ static int ioas_map(const IOMMUFDWork *work, uint64_t iova, uint64_t size)
     };
 
     return ioctl(work->fd, IOMMU_IOAS_MAP, &map) ? -errno : 0;
+}
+
+static int ioas_copy(const IOMMUFDWork *work, uint64_t iova, uint64_t size)
+{
+    struct iommu_ioas_copy copy = {
+        .size = sizeof(copy),
+        .flags = map_flags(work),
+        .dst_ioas_id = work->ioas_id,
+        .src_ioas_id = work->source_id,
+        .length = size,
+        .dst_iova = iova,
+        .src_iova = work->source + (iova - work->iova),
+    };
+
+    return ioctl(work->fd, IOMMU_IOAS_COPY, &copy) ? -errno : 0;
 }
 
 static int ioas_unmap(const IOMMUFDWork *work, uint64_t iova, uint64_t size)
@@ -95,6 +122,12 @@ static int ioas_unmap(const IOMMUFDWork *work, uint64_t iova, uint64_t size)
     return ioctl(work->fd, IOMMU_IOAS_UNMAP, &unmap) ? -errno : 0;
 }
 
+/* If it fails, nothing of it must remain. */
+static bool is_map(const IOMMUFDWork *work)
+{
+    return work->do_chunk != ioas_unmap;
+}
+
 static void trace_chunk(const IOMMUFDWork *work, uint64_t iova, uint64_t size,
                         int ret)
 {
@@ -102,6 +135,11 @@ static void trace_chunk(const IOMMUFDWork *work, uint64_t iova, uint64_t size,
         trace_iommufd_backend_map_dma(work->fd, work->ioas_id, iova, size,
                                       work->vaddr + (iova - work->iova),
                                       work->readonly, ret);
+    } else if (work->do_chunk == ioas_copy) {
+        trace_iommufd_backend_copy_dma(work->fd, work->ioas_id, iova, size,
+                                       work->source_id,
+                                       work->source + (iova - work->iova),
+                                       work->readonly, ret);
     } else {
         trace_iommufd_backend_unmap_dma(work->fd, work->ioas_id, iova, size,
                                         ret);
@@ -191,7 +229,7 @@ static bool take_chunk(IOMMUFDWork *work)
     ret = work->do_chunk(work, iova, size);
     work->results[i] = ret;
     qatomic_inc(&work->done);
-    if (ret && work->do_chunk == ioas_map) {
+    if (ret && is_map(work)) {
         qatomic_set(&work->failed, true);
     }
     return true;
@@ -235,7 +273,7 @@ static void tell_progress(IOMMUFDBackend *be, const IOMMUFDWork *work,
     *told = now;
     info_report("iommufd object '%s': %s %" PRIu64 " of %" PRIu64 " MiB after "
                 "%.0f s, %.0f MiB/s", iommufd_backend_id(be),
-                work->do_chunk == ioas_map ? "mapped" : "unmapped",
+                is_map(work) ? "mapped" : "unmapped",
                 done / MiB, work->size / MiB, seconds, done / MiB / seconds);
 }
 
@@ -264,7 +302,7 @@ static void do_chunks(IOMMUFDBackend *be, IOMMUFDWork *work)
 /* An unmap makes a range empty, so finding a part of it empty is success. */
 static bool is_error(const IOMMUFDWork *work, int ret)
 {
-    return ret < 0 && !(ret == -ENOENT && work->do_chunk == ioas_unmap);
+    return ret < 0 && !(ret == -ENOENT && !is_map(work));
 }
 
 /* The first by address */
@@ -330,7 +368,7 @@ static int run_chunks(IOMMUFDBackend *be, IOMMUFDWork *work, uint64_t *iova,
     trace_chunks(work);
 
     ret = first_error(work, iova, size);
-    if (ret && work->do_chunk == ioas_map) {
+    if (ret && is_map(work)) {
         undo_map(work);
     }
     return ret;
@@ -366,6 +404,26 @@ int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
         .iova = iova,
         .size = size,
         .vaddr = vaddr,
+        .readonly = readonly,
+        .threads = threads_for(be, size),
+    };
+
+    cut(&work, map_chunk(&work, page_size));
+    return run(be, &work, failed);
+}
+
+int iommufd_backend_copy_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
+                             uint64_t size, uint32_t source_id, hwaddr source,
+                             bool readonly, uint64_t page_size, Range *failed)
+{
+    IOMMUFDWork work = {
+        .do_chunk = ioas_copy,
+        .fd = be->fd,
+        .ioas_id = ioas_id,
+        .iova = iova,
+        .size = size,
+        .source_id = source_id,
+        .source = source,
         .readonly = readonly,
         .threads = threads_for(be, size),
     };

@@ -13,8 +13,8 @@
  * Below, "IOAS" is an I/O address space of the kernel's, named by a 32-bit id
  * that is valid in one iommufd only.  IOVAs and sizes are in bytes.
  *
- * All functions but iommufd_backend_map_dma() and
- * iommufd_backend_unmap_dma() are called with the big lock held; these two
+ * All functions but iommufd_backend_map_dma(), iommufd_backend_copy_dma() and
+ * iommufd_backend_unmap_dma() are called with the big lock held; these three
  * may be called by any thread while the object is connected.
  */
 #ifndef SYSEMU_IOMMUFD_H
@@ -127,6 +127,24 @@ bool iommufd_backend_destroy_id(IOMMUFDBackend *be, uint32_t id, Error **errp);
 int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
                             uint64_t size, void *vaddr, bool readonly,
                             uint64_t page_size, Range *failed);
+
+/**
+ * iommufd_backend_copy_dma: map what another IOAS has mapped
+ *
+ * @source_id, @source: the other IOAS of @be, and the IOVA at which the @size
+ *                      bytes begin there
+ *
+ * Like iommufd_backend_map_dma(), but the memory is the other's.  What is pinned
+ * already is neither pinned nor counted again, and stays until neither IOAS has
+ * it mapped.
+ *
+ * Returns 0 or -errno; ENOENT if not all of it is mapped there, EPERM if it is
+ * read-only there and @readonly is not set.  Other errors are those of
+ * iommufd_backend_map_dma().
+ */
+int iommufd_backend_copy_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
+                             uint64_t size, uint32_t source_id, hwaddr source,
+                             bool readonly, uint64_t page_size, Range *failed);
 
 /**
  * iommufd_backend_unmap_dma: remove the maps that lie within a range
