@@ -9,7 +9,9 @@
  * The first device attaches before anything is mapped.  With a device attached,
  * each map call pins its own memory.  What was mapped before, the attach pins
  * in one thread under one lock (Linux, drivers/iommu/iommufd/io_pagetable.c,
- * iopt_table_add_domain()).
+ * iopt_table_add_domain()).  The same holds for what another container has
+ * mapped and this one copies (ram-maps.h): the attach would fill all of its
+ * page table in one thread.
  *
  * When the last device leaves, its memory is not unmapped section by section:
  * detaching it unpins, and destroying the IOAS forgets, all of it at once.
@@ -29,10 +31,15 @@
 
 /* Maps */
 
-static uint64_t vfio_iommufd_page_size(void *vaddr)
+/* As iommufd_backend_map_dma() wants it */
+static uint64_t vfio_iommufd_page_size(void *vaddr, ram_addr_t size)
 {
     ram_addr_t offset;
     RAMBlock *block;
+
+    if (size < IOMMUFD_PARALLEL_MIN) {
+        return 0;
+    }
 
     RCU_READ_LOCK_GUARD();
     block = qemu_ram_block_from_host(vaddr, false, &offset);
@@ -79,6 +86,7 @@ static int vfio_iommufd_clear(VFIOIOMMUFDContainer *container, hwaddr iova,
 
     range_set_bounds(&range, iova, iova + size - 1);
     vfio_guest_maps_round(&container->guest_maps, &range);
+    vfio_ram_maps_remove(&container->ram_maps, &range);
     ret = iommufd_backend_unmap_dma(container->be, container->ioas_id,
                                     range_lob(&range), range_size(&range),
                                     at_once);
@@ -91,24 +99,57 @@ static int vfio_iommufd_clear(VFIOIOMMUFDContainer *container, hwaddr iova,
     return ret;
 }
 
+/* One of the two ways to map; 0 or -errno */
+typedef int VFIOIOMMUFDMap(VFIOIOMMUFDContainer *container, hwaddr iova,
+                           ram_addr_t size, void *vaddr, bool readonly);
+
+static int vfio_iommufd_map_anew(VFIOIOMMUFDContainer *container, hwaddr iova,
+                                 ram_addr_t size, void *vaddr, bool readonly)
+{
+    return iommufd_backend_map_dma(container->be, container->ioas_id, iova,
+                                   size, vaddr, readonly,
+                                   vfio_iommufd_page_size(vaddr, size),
+                                   &container->failed);
+}
+
+/*
+ * What cannot be copied, for whatever reason, is mapped anew.  But a copy needs
+ * less memory than a map, so if there is too little for it, that is the answer.
+ */
+static int vfio_iommufd_map_shared(VFIOIOMMUFDContainer *container,
+                                   hwaddr iova, ram_addr_t size, void *vaddr,
+                                   bool readonly)
+{
+    VFIORAMSource source;
+    int ret = -ENOENT;
+
+    if (vfio_ram_maps_find(&container->ram_maps, vaddr, size, readonly,
+                           &source)) {
+        ret = iommufd_backend_copy_dma(container->be, container->ioas_id, iova,
+                                       size, source.ioas_id, source.iova,
+                                       readonly,
+                                       vfio_iommufd_page_size(vaddr, size),
+                                       &container->failed);
+    }
+    if (!ret || ret == -ENOMEM) {
+        return ret;
+    }
+    return vfio_iommufd_map_anew(container, iova, size, vaddr, readonly);
+}
+
 /*
  * What a failed unmap has left there gives way, since the guest has something
  * else there now.  If no unmap has failed, EEXIST is an error like any other.
  */
-static int vfio_iommufd_map(VFIOIOMMUFDContainer *container, hwaddr iova,
-                            ram_addr_t size, void *vaddr, bool readonly)
+static int vfio_iommufd_map(VFIOIOMMUFDContainer *container,
+                            VFIOIOMMUFDMap *map, hwaddr iova, ram_addr_t size,
+                            void *vaddr, bool readonly)
 {
-    uint64_t page_size = size < IOMMUFD_PARALLEL_MIN
-                         ? 0 : vfio_iommufd_page_size(vaddr);
-    int ret = iommufd_backend_map_dma(container->be, container->ioas_id, iova,
-                                      size, vaddr, readonly, page_size,
-                                      &container->failed);
+    int ret = map(container, iova, size, vaddr, readonly);
 
     if (ret == -EEXIST && container->leftovers &&
         !vfio_iommufd_clear(container, iova, size, false)) {
-        ret = iommufd_backend_map_dma(container->be, container->ioas_id, iova,
-                                      size, vaddr, readonly, page_size,
-                                      &container->failed);
+        ret = map(container, iova, size, vaddr, readonly);
     }
     return ret;
 }
@@ -197,7 +238,8 @@ static int vfio_iommufd_dma_map_bar(VFIOContainer *base, hwaddr iova,
 
     container->no_bars |= !vfio_iommufd_pins(container);
     if (!container->no_bars) {
-        ret = vfio_iommufd_map(container, iova, size, vaddr, readonly);
+        ret = vfio_iommufd_map(container, vfio_iommufd_map_anew, iova, size,
+                               vaddr, readonly);
     }
     if (ret == -EFAULT) {
         container->no_bars = true;
@@ -222,8 +264,14 @@ static bool vfio_iommufd_is_bar(void *vaddr)
 static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
                                 ram_addr_t size, void *vaddr, bool readonly)
 {
-    return vfio_iommufd_map(vfio_iommufd_container(base), iova, size, vaddr,
-                            readonly);
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+    int ret = vfio_iommufd_map(container, vfio_iommufd_map_shared, iova, size,
+                               vaddr, readonly);
+
+    if (!ret) {
+        vfio_ram_maps_add(&container->ram_maps, iova, size, vaddr, readonly);
+    }
+    return ret;
 }
 
 /* 0 or -errno, without asking the kernel */
@@ -256,7 +304,8 @@ static int vfio_iommufd_dma_map_guest(VFIOContainer *base, hwaddr iova,
         return 0;
     }
 
-    ret = vfio_iommufd_map(container, iova, size, vaddr, readonly);
+    ret = vfio_iommufd_map(container, vfio_iommufd_map_anew, iova, size, vaddr,
+                           readonly);
     if (ret == -EFAULT && vfio_iommufd_is_bar(vaddr)) {
         container->no_bars = true;
         vfio_iommufd_say_no_bars(container);
@@ -356,6 +405,7 @@ vfio_iommufd_get_container(AddressSpace *as, IOMMUFDBackend *be, Error **errp)
     vfio_missing_init(&container->missing, &container->base.listener);
     vfio_replaced_init(&container->replaced, &container->base.listener, as);
     vfio_guest_maps_init(&container->guest_maps);
+    vfio_ram_maps_init(&container->ram_maps, be, ioas_id);
     range_make_empty(&container->far_bar);
     QLIST_INSERT_HEAD(&space->containers, &container->base, next);
     return container;
@@ -371,6 +421,7 @@ static void vfio_iommufd_put_container(VFIOIOMMUFDContainer *container)
         return;
     }
 
+    vfio_ram_maps_destroy(&container->ram_maps);
     vfio_guest_maps_destroy(&container->guest_maps);
     vfio_replaced_destroy(&container->replaced);
     vfio_missing_destroy(&container->missing);
@@ -415,6 +466,7 @@ static bool vfio_iommufd_attach(VFIOIOMMUFDContainer *container,
     }
 
     container->pinning += vbasedev->pins;
+    container->ram_maps.discarding += vbasedev->ram_block_discard_allowed;
     return true;
 }
 
@@ -424,6 +476,7 @@ static void vfio_iommufd_detach(VFIOIOMMUFDContainer *container,
     Error *err = NULL;
 
     container->pinning -= vbasedev->pins;
+    container->ram_maps.discarding -= vbasedev->ram_block_discard_allowed;
     if (!vfio_cdev_detach_ioas(vbasedev, &err)) {
         error_reportf_err(err, VFIO_MSG_PREFIX, vbasedev->name);
     }

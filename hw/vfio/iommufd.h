@@ -12,6 +12,7 @@
 #include "hw/vfio/vfio-common.h"
 #include "missing.h"
 #include "qemu/range.h"
+#include "ram-maps.h"
 #include "replaced.h"
 #include "sysemu/iommufd.h"
 
@@ -30,6 +31,7 @@ typedef struct VFIOIOMMUFDContainer {
     VFIOMissing missing;
     VFIOReplaced replaced;
     VFIOGuestMaps guest_maps;
+    VFIORAMMaps ram_maps;
 
     VFIOGuestLog refused;   /* what the guest wanted mapped and did not get */
     VFIOGuestLog stuck;     /* what the kernel did not unmap */

@@ -76,8 +76,8 @@ static bool add_locked(Int128 start, Int128 len, const MemoryRegion *const_mr,
 }
 
 /*
- * Bytes for one address space, with the @size bytes at @vaddr.  What is being
- * plugged is not in the guest's memory yet.
+ * Bytes of all memory, with the @size bytes at @vaddr.  What is being plugged
+ * is not in the guest's memory yet.
  */
 static uint64_t bytes_to_lock(const void *vaddr, uint64_t size)
 {
@@ -89,19 +89,58 @@ static uint64_t bytes_to_lock(const void *vaddr, uint64_t size)
     return locked.bytes + (locked.found ? 0 : size);
 }
 
-/* Each of them locks what it has mapped, without regard to the others. */
-static unsigned locking_spaces(VFIOContainer *failing)
+/* Who locks all memory without regard to who else does */
+typedef struct Lockers {
+    GHashTable *all;        /* objects, and address spaces of a guest's IOMMU */
+    unsigned translated;    /* the latter */
+} Lockers;
+
+/*
+ * The address spaces of an object share what they have of the guest's memory as
+ * a whole.  But what a guest's IOMMU maps in one is locked for that alone, and
+ * can be all of it.
+ */
+static void add_locker(Lockers *lockers, VFIOContainer *base)
 {
-    g_autoptr(GHashTable) spaces = g_hash_table_new(NULL, NULL);
+    bool translated = !QLIST_EMPTY(&base->giommu_list);
+    void *locker = translated ? (void *)base : vfio_iommufd_container(base)->be;
+
+    if (g_hash_table_add(lockers->all, locker)) {
+        lockers->translated += translated;
+    }
+}
+
+static void find_lockers(Lockers *lockers, VFIOContainer *failing)
+{
     VFIODevice *vbasedev;
 
-    g_hash_table_add(spaces, failing);
+    add_locker(lockers, failing);
     QLIST_FOREACH(vbasedev, &vfio_device_list, global_next) {
         if (vbasedev->container->ops == &vfio_iommufd_ops && vbasedev->pins) {
-            g_hash_table_add(spaces, vbasedev->container);
+            add_locker(lockers, vbasedev->container);
         }
     }
-    return g_hash_table_size(spaces);
+}
+
+/* How often all memory has to be locked; @text says why, and is to be freed. */
+static unsigned times_locked(VFIOContainer *failing, char **text)
+{
+    g_autoptr(GHashTable) all = g_hash_table_new(NULL, NULL);
+    Lockers lockers = { .all = all };
+    unsigned times;
+
+    find_lockers(&lockers, failing);
+    times = g_hash_table_size(all);
+    if (times == 1) {
+        *text = g_strdup("");
+    } else if (!lockers.translated) {
+        *text = g_strdup_printf(", all memory for each of %u iommufd objects",
+                                times);
+    } else {
+        *text = g_strdup_printf(", all memory %u times, as the guest's IOMMU "
+                                "can map it for each device", times);
+    }
+    return times;
 }
 
 /* MiB that this process has pinned, as far as the kernel shows it */
@@ -161,10 +200,8 @@ static void explain_no_memory(uint64_t limit, Error **errp)
 static void explain_enomem(VFIOContainer *base, const void *vaddr,
                            ram_addr_t size, Error **errp)
 {
-    unsigned spaces = locking_spaces(base);
-    uint64_t bytes = bytes_to_lock(vaddr, size) * spaces;
-    g_autofree char *each = spaces == 1 ? g_strdup("") : g_strdup_printf(
-        ", all memory for each of %u address spaces", spaces);
+    g_autofree char *each = NULL;
+    uint64_t bytes = bytes_to_lock(vaddr, size) * times_locked(base, &each);
     struct rlimit limit = { .rlim_cur = RLIM_INFINITY };
 
     getrlimit(RLIMIT_MEMLOCK, &limit);

@@ -10,6 +10,9 @@
 #include "replaced.h"
 #include "sysemu/ram-replaced.h"
 
+static QLIST_HEAD(AllReplaced, VFIOReplaced) all_replaced =
+    QLIST_HEAD_INITIALIZER(all_replaced);
+
 static bool has_new_pages(MemoryRegion *mr, hwaddr offset, uint64_t size)
 {
     return memory_region_is_ram(mr) &&
@@ -35,25 +38,35 @@ static bool find_section(Int128 start, Int128 size, const MemoryRegion *mr,
     return false;
 }
 
-/* Mapping takes long, and must not keep RCU waiting. */
-static void ram_was_replaced(Notifier *notifier, void *unused)
+/* The sections of one container, to be freed when they are mapped again */
+static void unmap(VFIOReplaced *replaced)
 {
-    VFIOReplaced *replaced = container_of(notifier, VFIOReplaced, notifier);
-    MemoryListener *listener = replaced->listener;
-    g_autoptr(GArray) sections = g_array_new(false, false,
-                                             sizeof(MemoryRegionSection));
-    FindSections find = { .as = replaced->as, .sections = sections };
+    FindSections find = {
+        .as = replaced->as,
+        .sections = g_array_new(false, false, sizeof(MemoryRegionSection)),
+    };
 
     WITH_RCU_READ_LOCK_GUARD() {
         flatview_for_each_range(address_space_to_flatview(replaced->as),
                                 find_section, &find);
     }
+    for (int i = 0; i < find.sections->len; i++) {
+        replaced->listener->region_del(replaced->listener,
+            &g_array_index(find.sections, MemoryRegionSection, i));
+    }
+    replaced->sections = find.sections;
+}
+
+/* This takes long, and must not keep RCU waiting. */
+static void map_again(VFIOReplaced *replaced)
+{
+    g_autoptr(GArray) sections = g_steal_pointer(&replaced->sections);
+
     for (int i = 0; i < sections->len; i++) {
         MemoryRegionSection *section = &g_array_index(sections,
                                                       MemoryRegionSection, i);
 
-        listener->region_del(listener, section);
-        listener->region_add(listener, section);
+        replaced->listener->region_add(replaced->listener, section);
         memory_region_unref(section->mr);
     }
 }
@@ -71,13 +84,30 @@ static int refuse_postcopy(NotifierWithReturn *notifier, void *opaque)
     return -EBUSY;
 }
 
+static void ram_was_replaced(Notifier *unused, void *data)
+{
+    VFIOReplaced *replaced;
+
+    QLIST_FOREACH(replaced, &all_replaced, next) {
+        unmap(replaced);
+    }
+    QLIST_FOREACH(replaced, &all_replaced, next) {
+        map_again(replaced);
+    }
+}
+
+static Notifier notifier = { .notify = ram_was_replaced };
+
 void vfio_replaced_init(VFIOReplaced *replaced, MemoryListener *listener,
                         AddressSpace *as)
 {
+    if (QLIST_EMPTY(&all_replaced)) {
+        ram_replaced_notifier_add(&notifier);
+    }
     replaced->listener = listener;
     replaced->as = as;
-    replaced->notifier.notify = ram_was_replaced;
-    ram_replaced_notifier_add(&replaced->notifier);
+    replaced->sections = NULL;
+    QLIST_INSERT_HEAD(&all_replaced, replaced, next);
     replaced->postcopy.notify = refuse_postcopy;
     postcopy_add_notifier(&replaced->postcopy);
 }
@@ -85,5 +115,8 @@ void vfio_replaced_init(VFIOReplaced *replaced, MemoryListener *listener,
 void vfio_replaced_destroy(VFIOReplaced *replaced)
 {
     postcopy_remove_notifier(&replaced->postcopy);
-    notifier_remove(&replaced->notifier);
+    QLIST_REMOVE(replaced, next);
+    if (QLIST_EMPTY(&all_replaced)) {
+        notifier_remove(&notifier);
+    }
 }

@@ -199,9 +199,9 @@ static bool is_stopped(VFIOStage *s)
 }
 
 /* The device reaches all of the DIMM, and the pages that QEMU has there. */
-static void check_memory(VFIOStage *s)
+static void check_memory_of(VFIOStage *s, const char *device)
 {
-    g_autoptr(GArray) pages = vfio_mapped_pages(s->act->staying[0]);
+    g_autoptr(GArray) pages = vfio_mapped_pages(device);
     g_autoptr(GArray) regions = vfio_machine_regions(s->machine, NULL);
     uint64_t mapped = 0;
 
@@ -212,6 +212,13 @@ static void check_memory(VFIOStage *s)
     }
     g_assert_cmphex(mapped, ==, DIMM_SIZE);
     g_assert_null(vfio_mapped_wrong(s->machine, pages, regions));
+}
+
+static void check_memory(VFIOStage *s)
+{
+    for (int i = 0; i < ARRAY_SIZE(s->staying) && s->staying[i]; i++) {
+        check_memory_of(s, s->act->staying[i]);
+    }
 }
 
 /* If the VM was stopped, it goes on with all of its memory. */
@@ -234,6 +241,9 @@ static void check_memory_unplugged(VFIOStage *s)
 
 #define THREADS "-m 128M -object iommufd,id=parallel,map-threads=3"
 #define ROOM    "-m 32M,slots=1,maxmem=1G"
+
+/* A guest's IOMMU that lets all pass: each device has an address space. */
+#define SPACES  " -device virtio-iommu-pci,addr=" stringify(VIOMMU_SLOT)
 
 const VFIOAct vfio_acts[] = {
     {
@@ -270,6 +280,14 @@ const VFIOAct vfio_acts[] = {
         .name = "plug-by-threads",
         .options = THREADS,
         .device = ",iommufd=parallel",
+        .act = vfio_stage_plug,
+        .check_refused = check_unplugged,
+        .check = check_plugged,
+        .undo = unplug,
+    }, {
+        .name = "plug-shared",
+        .options = "-m 128M" SPACES,
+        .staying = { "EDU1" },
         .act = vfio_stage_plug,
         .check_refused = check_unplugged,
         .check = check_plugged,
@@ -324,9 +342,23 @@ const VFIOAct vfio_acts[] = {
         .check = check_memory_plugged,
         .undo = unplug_memory,
     }, {
+        .name = "plug-memory-shared",
+        .options = ROOM SPACES,
+        .staying = { "EDU0", "EDU1" },
+        .act = act_plug_memory,
+        .check = check_memory_plugged,
+        .undo = unplug_memory,
+    }, {
         .name = "unplug-memory",
         .options = ROOM,
         .staying = { "EDU0" },
+        .prepare = plug_memory,
+        .act = act_unplug_memory,
+        .check = check_memory_unplugged,
+    }, {
+        .name = "unplug-memory-shared",
+        .options = ROOM SPACES,
+        .staying = { "EDU0", "EDU1" },
         .prepare = plug_memory,
         .act = act_unplug_memory,
         .check = check_memory_unplugged,

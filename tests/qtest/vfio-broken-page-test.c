@@ -15,6 +15,7 @@
 
 #define SLOT 4
 #define NVME_SLOT 5
+#define VIOMMU_SLOT 6
 
 #define DIMM_SLOT 0
 #define DIMM_ADDR (4 * GiB)
@@ -42,7 +43,7 @@ static void check_dma(VFIOMachine *m)
 }
 
 /* The NVMe has its queues there, and writes. */
-static void check_dma_to_dimm(VFIOMachine *m, uint64_t addr)
+static void check_dma_of_nvme(VFIOMachine *m, uint64_t addr)
 {
     VFIONVMe *nvme = vfio_nvme_new(m, NVME_SLOT);
 
@@ -90,11 +91,11 @@ static VFIOMachine *start_on_kvm(const char *options)
     VFIOMachine *m;
 
     vfio_rig_write(HUGE_PAGES, "never");
-    m = vfio_machine_start("-S -accel kvm -m slots=2,maxmem=1G "
+    m = vfio_machine_start("-S -accel kvm -m slots=2,maxmem=1G %s "
                            "-device %s,addr=%d,id=edu0 "
-                           "-device %s,addr=%d,id=nvme0 %s",
+                           "-device %s,addr=%d,id=nvme0", options,
                            vfio_rig_device("EDU0"), SLOT,
-                           vfio_rig_device("NVME0"), NVME_SLOT, options);
+                           vfio_rig_device("NVME0"), NVME_SLOT);
     vfio_rig_write(HUGE_PAGES, "always");
     return m;
 }
@@ -117,7 +118,7 @@ static void test_broken_page_hurts_nothing_else(void)
     break_page(m, BROKEN_IN_DIMM);
     vfio_machine_check_run_state(m, "prelaunch");
     check_dma(m);
-    check_dma_to_dimm(m, DIMM_ADDR);
+    check_dma_of_nvme(m, DIMM_ADDR);
 
     vfio_machine_device_del(m, "nvme0", NVME_SLOT);
     vfio_machine_device_del(m, "edu0", SLOT);
@@ -204,7 +205,7 @@ static void test_reset_replaces_all_broken_pages(void)
         if (broken[i] < DIMM_ADDR) {
             check_dma_to(m, broken[i]);
         } else {
-            check_dma_to_dimm(m, broken[i]);
+            check_dma_of_nvme(m, broken[i]);
         }
     }
     vfio_machine_cont(m);
@@ -256,6 +257,23 @@ static void test_reset_replaces_broken_page(void)
     vfio_machine_stop(m);
 }
 
+/* Neither of two address spaces copies the old page from the other. */
+static void test_reset_replaces_shared_page(void)
+{
+    VFIOMachine *m = start_on_kvm("-cpu host,xsave=off "
+                                  "-device virtio-iommu-pci,addr="
+                                  stringify(VIOMMU_SLOT));
+
+    g_assert_cmpuint(vfio_machine_status(m, "VmPin"), <,
+                     2 * VFIO_MACHINE_MEMORY / KiB);
+    break_page(m, BROKEN_IN_RAM);
+    qtest_qmp_eventwait(m->qts, "RESET");
+    check_dma_to(m, BROKEN_IN_RAM);
+    check_dma_of_nvme(m, BROKEN_IN_RAM);
+    vfio_machine_cont(m);
+    vfio_machine_stop(m);
+}
+
 /* What is in a file has no other page. */
 static void test_page_that_stays_broken_stops_vm(void)
 {
@@ -288,6 +306,8 @@ int main(int argc, char **argv)
                  test_guest_is_told_of_broken_page);
     vfio_rig_add("is-replaced-by-reset", VFIO_RIG_IOMMUFD_ONLY,
                  test_reset_replaces_broken_page);
+    vfio_rig_add("is-replaced-where-it-is-shared", VFIO_RIG_IOMMUFD_ONLY,
+                 test_reset_replaces_shared_page);
     vfio_rig_add("stops-vm-if-it-stays", VFIO_RIG_IOMMUFD_ONLY,
                  test_page_that_stays_broken_stops_vm);
     vfio_rig_add("all-are-replaced-by-reset", VFIO_RIG_IOMMUFD_ONLY,

@@ -33,6 +33,7 @@ typedef enum Outcome {
 /* The right outcome when a call fails; the first rule that fits counts. */
 typedef struct Rule {
     const char *call;
+    const char *act;    /* NULL: any that has these rules */
     int nth;            /* of a device's calls of this kind, from 1; 0: any */
     int error;          /* 0: any */
     Outcome outcome;
@@ -48,8 +49,9 @@ typedef struct Rule {
  * again; only when INTx is set up for the first time, QEMU 7.2 refuses.
  * Whether it is an mdev, which has no IOMMU of its own, matters only to
  * x-balloon-allowed.  If there are fewer
- * threads, they do all of the work.  A close that fails has closed the
- * descriptor.
+ * threads, they do all of the work.  What cannot be copied is mapped, unless
+ * there is no memory.  There, only the BAR of the other device is mapped.  A
+ * close that fails has closed the descriptor.
  */
 static const Rule plugging[] = {
     { "stat device", .says = "no such host device" },
@@ -77,6 +79,14 @@ static const Rule plugging[] = {
     { "VFIO_DEVICE_ATTACH_IOMMUFD_PT", .says = "cannot attach the device" },
     { "IOMMU_IOAS_IOVA_RANGES", .says = "cannot get the ranges" },
     { "pthread_create", .outcome = GOES_ON },
+    { "IOMMU_IOAS_COPY", .error = ENOMEM, .says = "cannot map memory" },
+    { "IOMMU_IOAS_COPY", .outcome = GOES_ON },
+    { "IOMMU_IOAS_MAP", .act = "plug-shared", .error = EFAULT,
+      .outcome = GOES_ON },
+    { "IOMMU_IOAS_MAP", .act = "plug-shared", .error = EINVAL,
+      .outcome = GOES_ON },
+    { "IOMMU_IOAS_MAP", .act = "plug-shared", .outcome = GOES_ON,
+      .says = "cannot map memory" },
     { "IOMMU_IOAS_MAP", .says = "cannot map memory" },
     { "VFIO_DEVICE_GET_REGION_INFO", .says = "failed to get" },
     { "VFIO_DEVICE_GET_IRQ_INFO", .outcome = GOES_ON },
@@ -163,6 +173,9 @@ static const Rule unmapping[] = {
 
 static const Rule plugging_memory[] = {
     { "pthread_create", .outcome = GOES_ON },
+    { "IOMMU_IOAS_COPY", .error = ENOMEM, .outcome = GOES_ON,
+      .says = "cannot map memory" },
+    { "IOMMU_IOAS_COPY", .outcome = GOES_ON },
     { "IOMMU_IOAS_MAP", .outcome = GOES_ON, .says = "cannot map memory" },
     { }
 };
@@ -210,6 +223,7 @@ static const struct {
     { "IOMMU_DESTROY", { EBUSY, ENOENT } },
     { "IOMMU_GET_HW_INFO", { EOPNOTSUPP, ENOENT } },
     { "IOMMU_IOAS_ALLOC", { EOPNOTSUPP } },
+    { "IOMMU_IOAS_COPY", { ENOMEM, ENOENT, EPERM, EINVAL, EEXIST, EFAULT } },
     { "IOMMU_IOAS_IOVA_RANGES", { EMSGSIZE, ENOENT } },
     { "IOMMU_IOAS_MAP", { EFAULT, EINVAL, EEXIST, EOVERFLOW, ENOSPC } },
     { "IOMMU_IOAS_UNMAP", { EBUSY, ENOENT, EDEADLK, EINVAL } },
@@ -348,9 +362,11 @@ static void choose_points(Sweep *sweep)
 
 /* Rules */
 
-static bool rule_fits(const Rule *rule, const char *call, int nth, int error)
+static bool rule_fits(const Rule *rule, const VFIOAct *act, const char *call,
+                      int nth, int error)
 {
     return g_str_equal(rule->call, call) &&
+           (!rule->act || g_str_equal(rule->act, act->name)) &&
            (!rule->nth || rule->nth == nth) &&
            (!rule->error || rule->error == error);
 }
@@ -377,7 +393,7 @@ static const Rule *find_rule(const VFIOAct *act, const VFIOFaultCall *calls,
         return &unharmed;
     }
     for (const Rule *rule = act_rules(act); rule->call; rule++) {
-        if (rule_fits(rule, call, nth, point->error)) {
+        if (rule_fits(rule, act, call, nth, point->error)) {
             return rule;
         }
     }

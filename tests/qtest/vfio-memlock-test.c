@@ -131,20 +131,21 @@ static void test_figure_counts_all(void)
     g_assert_nonnull(strstr(err, "RLIMIT_MEMLOCK is 128 MiB"));
 }
 
-/* Behind a guest's IOMMU each has an address space, with all of it. */
-static void test_figure_counts_address_spaces(void)
+/* Address spaces of two objects share nothing. */
+static void test_figure_counts_objects(void)
 {
-    g_autofree char *first = g_strdup(vfio_rig_device("EDU0"));
     g_autofree char *options =
         g_strdup_printf("-machine q35 -m 256 "
                         "-device intel-iommu,caching-mode=on "
-                        "-device %s,addr=4 -device %s,addr=5", first,
-                        vfio_rig_device("EDU1"));
+                        "-object iommufd,id=second "
+                        "-device vfio-pci,host=%s,iommufd=second,addr=5 "
+                        "-device %s,addr=4", vfio_rig_address("EDU1"),
+                        vfio_rig_device("EDU0"));
     g_autofree char *err = refusal(options, 300 * MiB);
 
-    g_assert_nonnull(strstr(err, vfio_rig_address("EDU1")));
+    g_assert_nonnull(strstr(err, vfio_rig_address("EDU0")));
     g_assert_nonnull(strstr(err, "513 MiB have to be locked"));
-    g_assert_nonnull(strstr(err, "for each of 2 address spaces"));
+    g_assert_nonnull(strstr(err, "all memory for each of 2 iommufd objects"));
     g_assert_nonnull(strstr(err, "(256 MiB are)"));
     g_assert_nonnull(strstr(err, "RLIMIT_MEMLOCK is 300 MiB"));
 }
@@ -173,6 +174,38 @@ static void test_figure_knows_memory_at_any_iova(void)
 
     text = take_errors(errors);
     g_assert_nonnull(strstr(text, "257 MiB have to be locked"));
+}
+
+/* A guest's IOMMU can map all memory for each device, which is not shared. */
+static void test_figure_counts_what_guest_can_map(void)
+{
+    g_autofree char *first = g_strdup(vfio_rig_device("EDU0"));
+    char *errors = new_file();
+    g_autofree char *text = NULL;
+    VFIOMachine *m;
+    VIOMMU *viommu;
+
+    limit_memlock(0, 48 * MiB);
+    m = vfio_machine_start("-device virtio-iommu-pci,addr=%d,boot-bypass=off "
+                           "-device %s,addr=%d -device %s,addr=%d 2>%s",
+                           VIOMMU_SLOT, first, SLOT, vfio_rig_device("EDU1"),
+                           SLOT + 1, errors);
+    limit_memlock(0, RLIM_INFINITY);
+
+    viommu = viommu_new(m, VIOMMU_SLOT);
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpint(viommu_attach(viommu, 1, VIOMMU_ENDPOINT(SLOT + i), 0),
+                        ==, VIRTIO_IOMMU_S_OK);
+    }
+    g_assert_cmpint(viommu_map(viommu, 1, 64 * MiB, 64 * MiB, 32 * MiB,
+                               VIOMMU_READ), ==, VIRTIO_IOMMU_S_OK);
+    viommu_free(viommu);
+    vfio_machine_stop(m);
+
+    text = take_errors(errors);
+    g_assert_nonnull(strstr(text, "513 MiB have to be locked, all memory 2 "
+                            "times, as the guest's IOMMU can map it for each "
+                            "device (32 MiB are)"));
 }
 
 static void test_plug_works_with_limit_raised(void)
@@ -1203,25 +1236,13 @@ static void test_full_control_group_ends_qemu(void)
 }
 
 /* KiB that the kernel counts as locked by the process itself */
-static long locked_kib(VFIOMachine *m)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/status", m->pid);
-    g_autofree char *text = NULL;
-    const char *line;
-
-    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-    line = strstr(text, "VmLck:");
-    g_assert_nonnull(line);
-    return atol(line + strlen("VmLck:"));
-}
-
-static long locked_with(const char *accounting)
+static uint64_t locked_with(const char *accounting)
 {
     VFIOMachine *m =
         vfio_machine_start("-object iommufd,id=chosen%s "
                            "-device vfio-pci,host=%s,iommufd=chosen,addr=%d",
                            accounting, vfio_rig_address("EDU0"), SLOT);
-    long kib = locked_kib(m);
+    uint64_t kib = vfio_machine_status(m, "VmLck");
 
     check_dma(m);
     vfio_machine_stop(m);
@@ -1248,8 +1269,10 @@ int main(int argc, char **argv)
                  test_start_fails_in_any_order);
     vfio_rig_add("figure/counts-all", VFIO_RIG_IOMMUFD_ONLY,
                  test_figure_counts_all);
-    vfio_rig_add("figure/counts-address-spaces", VFIO_RIG_IOMMUFD_ONLY,
-                 test_figure_counts_address_spaces);
+    vfio_rig_add("figure/counts-objects", VFIO_RIG_IOMMUFD_ONLY,
+                 test_figure_counts_objects);
+    vfio_rig_add("figure/counts-what-guest-can-map", VFIO_RIG_IOMMUFD_ONLY,
+                 test_figure_counts_what_guest_can_map);
     vfio_rig_add("figure/knows-memory-at-any-iova", VFIO_RIG_IOMMUFD_ONLY,
                  test_figure_knows_memory_at_any_iova);
     vfio_rig_add("attach-reaches-virtio-mem", VFIO_RIG_IOMMUFD_ONLY,

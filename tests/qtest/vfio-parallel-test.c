@@ -21,6 +21,7 @@
 #include "vfio-edu.h"
 #include "vfio-viommu.h"
 
+#define VIOMMU_SLOT 3
 #define SLOT 4
 
 /* A multiple of 1 GiB where memory can be plugged */
@@ -74,14 +75,7 @@ static void limit_memlock(pid_t pid, uint64_t bytes)
 /* KiB that are pinned */
 static uint64_t pinned(VFIOMachine *m)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/status", m->pid);
-    g_autofree char *text = NULL;
-    const char *line;
-
-    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-    line = strstr(text, "VmPin:");
-    g_assert_nonnull(line);
-    return g_ascii_strtoull(line + strlen("VmPin:"), NULL, 10);
+    return vfio_machine_status(m, "VmPin");
 }
 
 static int count_threads(VFIOMachine *m)
@@ -100,6 +94,7 @@ static int count_threads(VFIOMachine *m)
 /* The traces */
 
 #define MAP "iommufd_backend_map_dma"
+#define COPY "iommufd_backend_copy_dma"
 #define UNMAP "iommufd_backend_unmap_dma"
 #define PARALLEL "iommufd_backend_parallel"
 
@@ -632,9 +627,118 @@ static void test_caller_on_one_processor(void)
     vfio_machine_stop(m);
 }
 
+/* The numbers of ioctls of each kind, and of ranges mapped in parallel */
+static void check_counts(VFIOMachine *m, int from, int maps, int unmaps,
+                         int parallel)
+{
+    g_auto(GStrv) lines = vfio_machine_trace(m);
+
+    g_assert_cmpint(vfio_trace_count(lines + from, MAP), ==, maps);
+    g_assert_cmpint(vfio_trace_count(lines + from, UNMAP), ==, unmaps);
+    g_assert_cmpint(vfio_trace_count(lines + from, PARALLEL), ==, parallel);
+}
+
+/* What a second address space copies */
+
+/* Each device has one: the guest's IOMMU lets all pass. */
+#define SPACES "-device virtio-iommu-pci,addr=" stringify(VIOMMU_SLOT)
+
+static void add_another(VFIOMachine *m, int i)
+{
+    g_autofree char *name = g_strdup_printf("EDU%d", i);
+    g_autofree char *option =
+        g_strdup_printf("vfio-pci,host=%s,iommufd=threads,id=dev%d,addr=%d",
+                        vfio_rig_address(name), i, SLOT + i);
+
+    g_assert_null(vfio_machine_device_add(m, option));
+}
+
+static void check_another(VFIOMachine *m, int i)
+{
+    VFIOEdu *edu = vfio_edu_new(m, SLOT + i);
+
+    vfio_edu_check_copy(edu, VFIO_MACHINE_MEMORY / 2 - 0x800, 0x123,
+                        EDU_DMA_MAX);
+    vfio_edu_free(edu);
+}
+
+/* Returns the number of copies since line @from. */
+static int check_all_copied(VFIOMachine *m, int from, uint64_t pinned_before)
+{
+    g_auto(GStrv) lines = vfio_machine_trace(m);
+
+    g_assert_cmpint(vfio_trace_count(lines + from, MAP), ==, 0);
+    g_assert_cmpuint(pinned(m), ==, pinned_before);
+    return vfio_trace_count(lines + from, COPY);
+}
+
+static void test_copy_is_cut(void)
+{
+    VFIOMachine *m = start_with_device(",map-threads=2", SPACES);
+    uint64_t before = pinned(m);
+    int from = trace_length(m);
+    g_auto(GStrv) lines = NULL;
+
+    add_another(m, 1);
+    g_assert_cmpint(check_all_copied(m, from, before), >, 0);
+    lines = vfio_machine_trace(m);
+    check_parallel(lines, from, COPY, 2);
+    check_another(m, 1);
+    vfio_machine_stop(m);
+}
+
+static void run_on(VFIOMachine *m, int processors)
+{
+    cpu_set_t some;
+
+    CPU_ZERO(&some);
+    for (int i = 0; i < processors; i++) {
+        CPU_SET(i, &some);
+    }
+    g_assert_cmpint(sched_setaffinity(m->pid, sizeof(some), &some), ==, 0);
+}
+
+/* Only the first device has pinned firmware at both places where it is. */
+static void check_still_pinned(VFIOMachine *m, uint64_t before)
+{
+    g_assert_cmpuint(pinned(m), <=, before);
+    g_assert_cmpuint(pinned(m), >, before - MiB / KiB);
+}
+
+/* What was mapped in one piece is copied in many, and many pieces in one. */
+static void test_copy_is_cut_otherwise(void)
+{
+    VFIOMachine *m = start_with_device("", ROOM_FOR_DIMM " " SPACES);
+    int from = trace_length(m);
+    uint64_t before;
+    int pieces;
+
+    run_on(m, 1);
+    plug_dimm(m, DIMM_BORDER, 192 * MiB);
+    before = pinned(m);
+    check_counts(m, from, 1, 0, 0);
+
+    from = trace_length(m);
+    run_on(m, 2);
+    add_another(m, 1);
+    pieces = check_all_copied(m, from, before);
+
+    from = trace_length(m);
+    run_on(m, 1);
+    add_another(m, 2);
+    g_assert_cmpint(check_all_copied(m, from, before), <, pieces);
+
+    vfio_machine_device_del(m, "dev0", SLOT);
+    check_still_pinned(m, before);
+    check_another(m, 1);
+    vfio_machine_device_del(m, "dev1", SLOT + 1);
+    check_still_pinned(m, before);
+    check_another(m, 2);
+    vfio_machine_stop(m);
+}
+
 /* What a guest's IOMMU maps */
 
-#define VIOMMU_SLOT 3
 #define DOMAIN 1
 
 static void check_status(VIOMMU *v)
@@ -657,17 +761,6 @@ static void map_and_unmap_pages(VIOMMU *v)
     }
     viommu_submit(v);
     check_status(v);
-}
-
-/* The numbers of ioctls of each kind, and of ranges mapped in parallel */
-static void check_counts(VFIOMachine *m, int from, int maps, int unmaps,
-                         int parallel)
-{
-    g_auto(GStrv) lines = vfio_machine_trace(m);
-
-    g_assert_cmpint(vfio_trace_count(lines + from, MAP), ==, maps);
-    g_assert_cmpint(vfio_trace_count(lines + from, UNMAP), ==, unmaps);
-    g_assert_cmpint(vfio_trace_count(lines + from, PARALLEL), ==, parallel);
 }
 
 /*
@@ -809,6 +902,8 @@ int main(int argc, char **argv)
     ADD("size/small-has-no-helper", test_small_range_has_no_helper);
     ADD("size/smallest-with-helper", test_smallest_range_with_helper);
     ADD("size/guests-iommu", test_guests_iommu);
+    ADD("copy/is-cut", test_copy_is_cut);
+    ADD("copy/is-cut-otherwise", test_copy_is_cut_otherwise);
 
     return g_test_run();
 }

@@ -659,6 +659,19 @@ char *vfio_machine_state(VFIOMachine *m)
     return g_string_free(text, false);
 }
 
+uint64_t vfio_machine_status(VFIOMachine *m, const char *name)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/status", m->pid);
+    g_autofree char *key = g_strdup_printf("\n%s:", name);
+    g_autofree char *text = NULL;
+    const char *line;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    line = strstr(text, key);
+    g_assert_nonnull(line);
+    return g_ascii_strtoull(line + strlen(key), NULL, 10);
+}
+
 char **vfio_machine_trace(VFIOMachine *m)
 {
     g_autofree char *path = g_build_filename(m->dir, "trace", NULL);

@@ -244,6 +244,9 @@ char *vfio_machine_number(VFIOMachine *m, const char *path);
  */
 char *vfio_machine_state(VFIOMachine *m);
 
+/* KiB that /proc/PID/status has in line @name, for instance VmPin */
+uint64_t vfio_machine_status(VFIOMachine *m, const char *name);
+
 /**
  * vfio_machine_trace: the lines that QEMU has traced of events vfio_* and
  * iommufd_*; to be freed with g_strfreev()

@@ -87,6 +87,12 @@ void vtd_start_bridge(VFIOMachine *m, uint8_t bus)
     start(m, bus, 0);
 }
 
+void vtd_stop(VFIOMachine *m)
+{
+    qtest_writel(m->qts, REGISTERS + GCMD, 0);
+    g_assert_cmphex(qtest_readl(m->qts, REGISTERS + GSTS) & GCMD_TE, ==, 0);
+}
+
 void vtd_set_large(VFIOMachine *m, uint64_t addr)
 {
     set_level2(m, addr | LARGE | RW);

@@ -25,6 +25,9 @@ void vtd_start(VFIOMachine *m, int slot);
 /* The same for all devices on @bus, whose requests come from its bridge */
 void vtd_start_bridge(VFIOMachine *m, uint8_t bus);
 
+/* Switch translation off for all devices. */
+void vtd_stop(VFIOMachine *m);
+
 /* Map all by one large page at @addr. */
 void vtd_set_large(VFIOMachine *m, uint64_t addr);
 

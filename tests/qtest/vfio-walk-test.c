@@ -2,7 +2,8 @@
 /*
  * QTest for VFIO: random walks, by the group and by iommufd
  *
- * "memory" changes a guest's memory, "viommu" changes what its IOMMU maps.
+ * "memory" changes a guest's memory, "spaces" the same with two devices that
+ * have an address space each, "viommu" changes what a guest's IOMMU maps.
  * vfio-walk.h says what must hold after each step.
  */
 #include "qemu/osdep.h"
@@ -253,46 +254,85 @@ static char *replug_device(VFIOWalker *w)
                            done_or(error));
 }
 
+static char *replug_other(VFIOWalker *w)
+{
+    g_autofree char *device = vfio_walk_other_device(w->other.device);
+    g_autofree char *error = NULL;
+
+    vfio_machine_device_del(w->scene.machine, "other", VFIO_WALK_OTHER_SLOT);
+    error = vfio_machine_device_add(w->scene.machine, device);
+    return g_strdup_printf("the other device was away, and is back: %s",
+                           done_or(error));
+}
+
+/* Of two devices one stays, and keeps the memory that both share. */
+static char *replug(VFIOWalker *w)
+{
+    return w->other.device && draw(w, 2) ? replug_other(w) : replug_device(w);
+}
+
 static GArray *memory_regions(VFIOWalker *w)
 {
     return vfio_machine_regions(w->scene.machine, w->scene.regions);
 }
 
-static void test_memory(void)
+static const VFIOWalkStep memory_steps[] = {
+    { 12, plug_dimm },
+    { 8, unplug_dimm },
+    { 1, drop_memory },
+    { 3, offer_blocks },
+    { 16, change_blocks },
+    { 1, unplug_all_blocks },
+    { 10, set_pam },
+    { 4, set_smram },
+    { 10, move_shmem },
+    { 8, move_vga },
+    { 6, move_rom },
+    { 8, decode },
+    { 6, set_window },
+    { 1, reset_memory },
+    { 4, replug },
+    { }
+};
+
+static void walk_memory(const VFIOWalk *walk)
 {
-    static const VFIOWalkStep steps[] = {
-        { 12, plug_dimm },
-        { 8, unplug_dimm },
-        { 1, drop_memory },
-        { 3, offer_blocks },
-        { 16, change_blocks },
-        { 1, unplug_all_blocks },
-        { 10, set_pam },
-        { 4, set_smram },
-        { 10, move_shmem },
-        { 8, move_vga },
-        { 6, move_rom },
-        { 8, decode },
-        { 6, set_window },
-        { 1, reset_memory },
-        { 1, replug_device },
-        { }
-    };
-    static const VFIOWalk walk = {
-        .options = MEMORY_OPTIONS,
-        .steps = steps,
-        .default_steps = 200,
-        .start = start_virtio_mem,
-        .regions = memory_regions,
-    };
     int fd = g_file_open_tmp("vfio-walk-XXXXXX", &readonly_file, NULL);
 
     vfio_rig_write(SHARED_HUGE_PAGES, "always");
     g_assert_cmpint(ftruncate(fd, FILE_MIB * MiB), ==, 0);
     close(fd);
-    vfio_walk(&walk);
+    vfio_walk(walk);
     g_unlink(readonly_file);
     g_free(readonly_file);
+}
+
+static void test_memory(void)
+{
+    static const VFIOWalk walk = {
+        .options = MEMORY_OPTIONS,
+        .steps = memory_steps,
+        .default_steps = 200,
+        .start = start_virtio_mem,
+        .regions = memory_regions,
+    };
+
+    walk_memory(&walk);
+}
+
+/* Behind an IOMMU of the guest's that lets all pass */
+static void test_spaces(void)
+{
+    static const VFIOWalk walk = {
+        .options = MEMORY_OPTIONS " -device virtio-iommu-pci,addr=3",
+        .has_other = true,
+        .steps = memory_steps,
+        .default_steps = 100,
+        .start = start_virtio_mem,
+        .regions = memory_regions,
+    };
+
+    walk_memory(&walk);
 }
 
 /* A guest's IOMMU */
@@ -596,6 +636,7 @@ int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "walk");
     vfio_rig_add("memory", VFIO_RIG_BOTH, test_memory);
+    vfio_rig_add("spaces", VFIO_RIG_BOTH, test_spaces);
     vfio_rig_add("viommu", VFIO_RIG_BOTH, test_viommu);
     return g_test_run();
 }

@@ -13,6 +13,9 @@
 /* How many of the last steps are shown if there is a difference */
 #define TOLD_STEPS  12
 
+/* Firmware and video memory that one address space has at two places; bytes */
+#define SAME_TWICE  MiB
+
 /* After this many steps the test says how far it is. */
 #define PROGRESS    500
 
@@ -120,6 +123,32 @@ static void check_nothing_said(Way *way, Side *side)
     check(way, text_difference("What QEMU said", "", text));
 }
 
+/* What a page table of one device has, and no other device has pinned more */
+static char *pinned_twice(VFIOWalker *walker)
+{
+    GArray *pages = walker->scene.pages;
+    uint64_t pinned = vfio_machine_status(walker->scene.machine, "VmPin");
+    uint64_t mapped = 0;
+
+    for (int i = 0; i < pages->len; i++) {
+        mapped += g_array_index(pages, VFIOMappedPage, i).size / KiB;
+    }
+    return pinned <= mapped + SAME_TWICE / KiB ? NULL :
+           g_strdup_printf("%" PRIu64 " KiB are mapped, and %" PRIu64 " pinned",
+                           mapped, pinned);
+}
+
+static void look_at_other(Way *way, VFIOWalker *walker)
+{
+    VFIOScene *other = &walker->other;
+
+    if (way->walk->has_other) {
+        other->vmem = walker->scene.vmem;
+        check(way, vfio_scene_wrong(other, way->walk->regions(walker)));
+        check(way, vfio_rig_iommufd() ? pinned_twice(walker) : NULL);
+    }
+}
+
 /* Returns whether something else is mapped than before. */
 static bool look(Way *way)
 {
@@ -132,6 +161,7 @@ static bool look(Way *way)
         vfio_rig_use(way->sides[i].mode);
         check(way, vfio_scene_wrong(&walker->scene,
                                     way->walk->regions(walker)));
+        look_at_other(way, walker);
         check_nothing_said(way, &way->sides[i]);
         changed = !before || !vfio_mapped_same(before, walker->scene.pages);
     }
@@ -196,22 +226,42 @@ static void take_step(Way *way)
 
 /* The walk */
 
+char *vfio_walk_other_device(const char *name)
+{
+    return g_strdup_printf("%s,x-no-mmap=on,id=other,addr=%d",
+                           vfio_rig_device(name), VFIO_WALK_OTHER_SLOT);
+}
+
 /* Traces are off: they would fill the disk. */
-static void start(Way *way, Side *side, const char *mode, const char *device)
+static char *walk_options(const VFIOWalk *walk, const char *other)
+{
+    g_autofree char *device = vfio_walk_other_device(other);
+
+    return g_strdup_printf("-trace enable=-vfio_* -trace enable=-iommufd_* "
+                           "%s%s%s", walk->options,
+                           walk->has_other ? " -device " : "",
+                           walk->has_other ? device : "");
+}
+
+static void start(Way *way, Side *side, const char *mode, const char *device,
+                  const char *other)
 {
     VFIOWalker *walker = &side->walker;
-    g_autofree char *options =
-        g_strdup_printf("-trace enable=-vfio_* -trace enable=-iommufd_* %s",
-                        way->walk->options);
+    g_autofree char *options = NULL;
 
     close(g_file_open_tmp("vfio-stderr-XXXXXX", &side->errors, NULL));
     side->mode = mode;
     vfio_rig_use(mode);
+    options = walk_options(way->walk, other);
     walker->rand = g_rand_new();
     walker->scene = (VFIOScene) {
         .device = device,
         .machine = vfio_scene_machine(device, options, side->errors),
         .record = g_string_new(NULL),
+    };
+    walker->other = (VFIOScene) {
+        .device = way->walk->has_other ? other : NULL,
+        .machine = walker->scene.machine,
     };
     if (way->walk->start) {
         way->walk->start(walker);
@@ -223,6 +273,8 @@ static void stop(Way *way, Side *side)
     if (way->walk->stop) {
         way->walk->stop(&side->walker);
     }
+    g_clear_pointer(&side->walker.other.pages, g_array_unref);
+    g_clear_pointer(&side->walker.other.regions, g_array_unref);
     g_free(vfio_scene_stop(&side->walker.scene));
     check_nothing_said(way, side);
     g_unlink(side->errors);
@@ -273,8 +325,8 @@ void vfio_walk(const VFIOWalk *walk)
     g_test_message("VFIO_TEST_SEED=%" PRIu32, way.seed);
     way.rand = g_rand_new_with_seed(way.seed);
     stay_on_one_processor();
-    start(&way, &way.sides[0], "legacy", "EDU0");
-    start(&way, &way.sides[1], "iommufd", "EDU1");
+    start(&way, &way.sides[0], "legacy", "EDU0", "NVME0");
+    start(&way, &way.sides[1], "iommufd", "EDU1", "NVME1");
     go(&way, vfio_rig_number("VFIO_TEST_STEPS", walk->default_steps));
     stop(&way, &way.sides[1]);
     stop(&way, &way.sides[0]);

@@ -19,6 +19,7 @@
 /* One of the two machines */
 typedef struct VFIOWalker {
     VFIOScene scene;
+    VFIOScene other;    /* another device that should reach the same, if any */
     GRand *rand;        /* what a step draws from */
     void *state;        /* of this kind of walk */
 } VFIOWalker;
@@ -38,6 +39,7 @@ typedef struct VFIOWalkStep {
 
 typedef struct VFIOWalk {
     const char *options;            /* for QEMU */
+    bool has_other;                 /* there is another device, "other" */
     const VFIOWalkStep *steps;      /* the last one has no take() */
     unsigned default_steps;
 
@@ -50,6 +52,10 @@ typedef struct VFIOWalk {
 
 /* The test fails at the first difference, and shows the steps before it. */
 void vfio_walk(const VFIOWalk *walk);
+
+/* The other device as for -device; to be freed */
+char *vfio_walk_other_device(const char *name);
+#define VFIO_WALK_OTHER_SLOT 8
 
 /* A number from 0 to @end - 1 */
 unsigned vfio_walk_draw(VFIOWalker *walker, unsigned end);

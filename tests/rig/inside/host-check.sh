@@ -225,7 +225,7 @@ permission()
     look --user user --memory 4097 "$nvme"
     check "... and with one that nearly does it does not" says FAIL "locked memory" "needs 4161 MiB"
     look --user user --memory 4096 --address-spaces 2 "$nvme"
-    check "... nor for a guest with an IOMMU and two devices" says FAIL "locked memory" "needs 8320 MiB"
+    check "... nor for two objects" says FAIL "locked memory" "needs 8320 MiB"
     locked_already
 }
 
