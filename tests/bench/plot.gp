@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# How the start of a VM depends on its memory. bench sets terminal and data; data
-# is a file that ends in .tsv, as written by summary.py's write_data().
+# How a time depends on a VM's memory. bench sets terminal, data and what; data is a
+# file that ends in .tsv, as written by summary.py's write_data(), and what says
+# which time it is.
 
 eval "set terminal ".terminal
 set output data[1:strlen(data) - 4].(terminal[1:3] eq "svg" ? ".svg" : ".png")
 
 set datafile separator "\t"
 set xlabel "memory of the VM, MiB"
-set ylabel "seconds that the device adds to its start"
+set ylabel what
 set yrange [0:]
 set key left top noenhanced
 set grid

@@ -10,9 +10,10 @@
 #   BENCH_MEMORY   MiB of the guests
 #   BENCH_PAGES    kinds of memory, see memory_arguments
 #   BENCH_PATHS    none (no device), legacy, iommufd, threads-N (iommufd with
-#                  map-threads=N); "@NAME" after it selects the QEMU in /opt/NAME
-#   BENCH_CASES    start; plug, which has its own pages; reads and viommu, which
-#                  have their own memory and paths
+#                  map-threads=N), apart-N (the same with an object for each
+#                  device); "@NAME" after it selects the QEMU in /opt/NAME
+#   BENCH_CASES    start; plug, which has its own pages; spaces, which also has its
+#                  own paths; reads and viommu, which have their own memory, too
 
 . /rig/lib.sh
 . /rig/guest.sh
@@ -62,7 +63,29 @@ object_arguments()
     iommufd)   echo "-object iommufd,id=iommufd0" ;;
     threads-*) n=${1%@*}
                echo "-object iommufd,id=iommufd0,map-threads=${n#threads-}" ;;
+    apart-*)   n=${1%@*}
+               for id in iommufd0 iommufd1; do
+                   echo "-object iommufd,id=$id,map-threads=${n#apart-}"
+               done ;;
     esac
+}
+
+# device_json PATH N: the Nth device that is plugged, for the program measure
+device_json()
+{
+    object=iommufd0
+    host=$DEVICE
+    if [ "$2" = 2 ]; then
+        host=$OTHER
+        case $1 in
+        apart-*) object=iommufd1 ;;
+        esac
+    fi
+    case $1 in
+    legacy*) ;;
+    *)       printf '"iommufd":"%s",' "$object" ;;
+    esac
+    printf '"driver":"vfio-pci","host":"%s","id":"dev%d","addr":"%x"\n' "$host" "$2" $((8 + $2))
 }
 
 # read_in_guest PATH: how long a thousand reads take in a guest
@@ -104,12 +127,11 @@ measure()
             -device "vfio-pci,host=$DEVICE${iommufd:+,iommufd=iommufd0}" ;;
     reads:*)
         read_in_guest "$2" ;;
-    plug:*)
-        json="\"driver\":\"vfio-pci\"${iommufd:+,\"iommufd\":\"iommufd0\"}"
-        /rig/tests/measure \
-            --plug "$json,\"host\":\"$DEVICE\",\"id\":\"dev1\",\"addr\":\"9\"" \
-            --plug "$json,\"host\":\"$OTHER\",\"id\":\"dev2\",\"addr\":\"a\"" \
-            $qemu ;;
+    plug:*|spaces:*)
+        viommu=
+        [ "$1" = plug ] || viommu="-device virtio-iommu-pci,addr=3"
+        /rig/tests/measure --plug "$(device_json "$2" 1)" \
+            --plug "$(device_json "$2" 2)" $qemu $viommu ;;
     esac
 }
 
@@ -143,12 +165,15 @@ for case in $BENCH_CASES; do
     viommu) compare_viommu
             continue ;;
     esac
-    kinds=$BENCH_PAGES
-    [ "$case" != plug ] || kinds="thp prealloc"
+    kinds=$BENCH_PAGES paths=$BENCH_PATHS
+    case $case in
+    plug)   kinds="thp prealloc" ;;
+    spaces) kinds="thp small" paths="legacy apart-1 apart-2 threads-1 threads-2" ;;
+    esac
     for pages in $kinds; do
         for mib in $BENCH_MEMORY; do
             prepare_memory "$pages" "$mib"
-            rounds "$case" "$pages" "$mib" "$BENCH_PATHS"
+            rounds "$case" "$pages" "$mib" "$paths"
         done
     done
 done

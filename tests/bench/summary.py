@@ -5,8 +5,8 @@
 
 A cell is the median, with the lowest and the highest in brackets, and the ratio
 of the median to that of the legacy path. From each start the time is subtracted
-that the same QEMU needs without the device. For each kind of pages there is a
-file start-PAGES.tsv in DIRECTORY.
+that the same QEMU needs without the device. For each kind of pages there are files
+start-PAGES.tsv and spaces-PAGES.tsv in DIRECTORY, as far as they were measured.
 """
 
 import csv
@@ -27,8 +27,16 @@ TITLES = {
     ('plug', 'plug2'): 'device_add of a second device',
     ('plug', 'unplug2'): 'unplug of the second device',
     ('plug', 'unplug1'): 'unplug of the last device',
+    ('spaces', 'plug1'): 'device_add of the first device behind an IOMMU of the '
+                         'guest, which is off',
+    ('spaces', 'plug2'): 'device_add of a second device there',
+    ('spaces', 'unplug2'): 'unplug of the second device there',
+    ('spaces', 'unplug1'): 'unplug of the last device there',
     ('reads', 'reads'): 'a thousand reads from an NVMe disk, in the guest',
 }
+
+# What is plotted over the memory
+PLOTS = [('start', 'start'), ('spaces', 'plug2')]
 
 PAGES = {
     'small': 'pages of 4 KiB, never touched',
@@ -116,8 +124,9 @@ def main(source, directory):
             print(f'Seconds: {title}; {PAGES[pages]}\n')
             print_table(rows)
     print(*remarks, sep='\n')
-    for pages, rows in figures['start', 'start'].items():
-        write_data(Path(directory) / f'start-{pages}.tsv', rows)
+    for case, what in PLOTS:
+        for pages, rows in figures[case, what].items():
+            write_data(Path(directory) / f'{case}-{pages}.tsv', rows)
 
 
 if __name__ == '__main__':
