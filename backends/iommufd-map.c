@@ -13,9 +13,9 @@
  * that is cut as the original was waits for no other (pages.c, the lock of an
  * iopt_pages, which each map creates).
  *
- * The helpers live for one call.  They make ioctls, and touch nothing else of
- * QEMU's; the caller, which may hold the big lock, waits for them.  A helper
- * runs where its caller may run, and has its memory policy.
+ * The helpers live for one call.  They make ioctls and count them, and touch
+ * nothing else of QEMU's; the caller, which may hold the big lock, waits for
+ * them.  A helper runs where its caller may run, and has its memory policy.
  *
  * No area that the kernel knows crosses a multiple of AREA_LIMIT, however many
  * threads there are.  So a range may be unmapped in pieces that end there, no
@@ -27,6 +27,7 @@
 #include <sys/ioctl.h>
 #include <linux/iommufd.h>
 
+#include "iommufd-progress.h"
 #include "qemu/atomic.h"
 #include "qemu/error-report.h"
 #include "qemu/host-utils.h"
@@ -49,7 +50,8 @@
 typedef struct IOMMUFDWork IOMMUFDWork;
 
 struct IOMMUFDWork {
-    int (*do_chunk)(const IOMMUFDWork *work, uint64_t iova, uint64_t size);
+    int (*do_chunk)(IOMMUFDWork *work, uint64_t iova, uint64_t size);
+    IOMMUFDBackend *be;
     int fd;
     uint32_t ioas_id;
     uint64_t iova;
@@ -58,7 +60,11 @@ struct IOMMUFDWork {
     uint32_t source_id; /* of a copy: an IOAS, ... */
     uint64_t source;    /* ... and the IOVA there of what comes to @iova */
     bool readonly;      /* of both */
+    bool unmaps;        /* else, if it fails, nothing of it must remain */
     unsigned threads;   /* the caller is one of them */
+
+    IOMMUFDProgress *progress;  /* NULL if the range is not large */
+    uint64_t moved;     /* bytes mapped or unmapped; in ->progress if set */
 
     unsigned count;     /* chunks, the first and the last may be shorter */
 
@@ -66,7 +72,6 @@ struct IOMMUFDWork {
     uint64_t chunk;     /* bytes, a power of two */
     int *results;       /* of each chunk, NOT_DONE before it is done */
     unsigned next;      /* the chunk to be taken next; atomic */
-    unsigned done;      /* chunks; atomic */
     bool failed;        /* no more need be taken; atomic */
 };
 
@@ -81,7 +86,25 @@ static uint32_t map_flags(const IOMMUFDWork *work)
            (work->readonly ? 0 : IOMMU_IOAS_MAP_WRITEABLE);
 }
 
-static int ioas_map(const IOMMUFDWork *work, uint64_t iova, uint64_t size)
+/* Only a large range has several threads. */
+static void count_bytes(IOMMUFDWork *work, uint64_t bytes)
+{
+    if (work->progress) {
+        stat64_add(&work->progress->moved, bytes);
+    } else {
+        work->moved += bytes;
+    }
+}
+
+static void count_map(IOMMUFDWork *work, uint64_t size, int ret)
+{
+    uint64_t bytes = ret ? 0 : size;
+
+    iommufd_count(&work->be->maps, bytes, ret);
+    count_bytes(work, bytes);
+}
+
+static int ioas_map(IOMMUFDWork *work, uint64_t iova, uint64_t size)
 {
     struct iommu_ioas_map map = {
         .size = sizeof(map),
@@ -91,11 +114,13 @@ static int ioas_map(const IOMMUFDWork *work, uint64_t iova, uint64_t size)
         .length = size,
         .iova = iova,
     };
+    int ret = ioctl(work->fd, IOMMU_IOAS_MAP, &map) ? -errno : 0;
 
-    return ioctl(work->fd, IOMMU_IOAS_MAP, &map) ? -errno : 0;
+    count_map(work, size, ret);
+    return ret;
 }
 
-static int ioas_copy(const IOMMUFDWork *work, uint64_t iova, uint64_t size)
+static int ioas_copy(IOMMUFDWork *work, uint64_t iova, uint64_t size)
 {
     struct iommu_ioas_copy copy = {
         .size = sizeof(copy),
@@ -106,11 +131,25 @@ static int ioas_copy(const IOMMUFDWork *work, uint64_t iova, uint64_t size)
         .dst_iova = iova,
         .src_iova = work->source + (iova - work->iova),
     };
+    int ret = ioctl(work->fd, IOMMU_IOAS_COPY, &copy) ? -errno : 0;
 
-    return ioctl(work->fd, IOMMU_IOAS_COPY, &copy) ? -errno : 0;
+    count_map(work, size, ret);
+    return ret;
 }
 
-static int ioas_unmap(const IOMMUFDWork *work, uint64_t iova, uint64_t size)
+/*
+ * @size is what the kernel has unmapped; ENOENT: nothing was there.  A map that
+ * fails half way takes back what it has mapped.
+ */
+static void count_unmap(IOMMUFDWork *work, uint64_t size, int ret)
+{
+    uint64_t bytes = ret ? 0 : size;
+
+    iommufd_count(&work->be->unmaps, bytes, ret && ret != -ENOENT);
+    count_bytes(work, work->unmaps ? bytes : -bytes);
+}
+
+static int ioas_unmap(IOMMUFDWork *work, uint64_t iova, uint64_t size)
 {
     struct iommu_ioas_unmap unmap = {
         .size = sizeof(unmap),
@@ -118,14 +157,10 @@ static int ioas_unmap(const IOMMUFDWork *work, uint64_t iova, uint64_t size)
         .iova = iova,
         .length = size,
     };
+    int ret = ioctl(work->fd, IOMMU_IOAS_UNMAP, &unmap) ? -errno : 0;
 
-    return ioctl(work->fd, IOMMU_IOAS_UNMAP, &unmap) ? -errno : 0;
-}
-
-/* If it fails, nothing of it must remain. */
-static bool is_map(const IOMMUFDWork *work)
-{
-    return work->do_chunk != ioas_unmap;
+    count_unmap(work, unmap.length, ret);
+    return ret;
 }
 
 static void trace_chunk(const IOMMUFDWork *work, uint64_t iova, uint64_t size,
@@ -228,8 +263,10 @@ static bool take_chunk(IOMMUFDWork *work)
     chunk_range(work, i, &iova, &size);
     ret = work->do_chunk(work, iova, size);
     work->results[i] = ret;
-    qatomic_inc(&work->done);
-    if (ret && is_map(work)) {
+    if (work->progress) {
+        stat64_add(&work->progress->done, size);
+    }
+    if (ret && !work->unmaps) {
         qatomic_set(&work->failed, true);
     }
     return true;
@@ -260,27 +297,26 @@ static bool start_helper(pthread_t *thread, IOMMUFDWork *work)
     return started;
 }
 
-static void tell_progress(IOMMUFDBackend *be, const IOMMUFDWork *work,
-                          int64_t start, int64_t *told)
+static void tell_progress(const IOMMUFDProgress *progress, int64_t *told)
 {
     int64_t now = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
-    uint64_t done = MIN(qatomic_read(&work->done) * work->chunk, work->size);
-    double seconds = (double)(now - start) / NANOSECONDS_PER_SECOND;
+    uint64_t done = stat64_get(&progress->done);
+    double seconds = (double)(now - progress->start) / NANOSECONDS_PER_SECOND;
 
     if (now - *told < PROGRESS_NS) {
         return;
     }
     *told = now;
     info_report("iommufd object '%s': %s %" PRIu64 " of %" PRIu64 " MiB after "
-                "%.0f s, %.0f MiB/s", iommufd_backend_id(be),
-                is_map(work) ? "mapped" : "unmapped",
-                done / MiB, work->size / MiB, seconds, done / MiB / seconds);
+                "%.0f s, %.0f MiB/s", progress->id,
+                progress->unmaps ? "unmapped" : "mapped", done / MiB,
+                progress->size / MiB, seconds, done / MiB / seconds);
 }
 
 /* If not all helpers can be started, the others do the work. */
-static void do_chunks(IOMMUFDBackend *be, IOMMUFDWork *work)
+static void do_chunks(IOMMUFDWork *work)
 {
-    int64_t start = qemu_clock_get_ns(QEMU_CLOCK_REALTIME), told = start;
+    int64_t told = work->progress->start;
     pthread_t helpers[IOMMUFD_MAP_THREADS_MAX];
     unsigned wanted = MIN(work->threads, work->count) - 1;
     unsigned started = 0;
@@ -292,7 +328,7 @@ static void do_chunks(IOMMUFDBackend *be, IOMMUFDWork *work)
                                    work->chunk, work->count, started + 1);
 
     while (take_chunk(work)) {
-        tell_progress(be, work, start, &told);
+        tell_progress(work->progress, &told);
     }
     while (started) {
         pthread_join(helpers[--started], NULL);
@@ -302,7 +338,7 @@ static void do_chunks(IOMMUFDBackend *be, IOMMUFDWork *work)
 /* An unmap makes a range empty, so finding a part of it empty is success. */
 static bool is_error(const IOMMUFDWork *work, int ret)
 {
-    return ret < 0 && !(ret == -ENOENT && !is_map(work));
+    return ret < 0 && !(ret == -ENOENT && work->unmaps);
 }
 
 /* The first by address */
@@ -333,7 +369,7 @@ static void trace_chunks(const IOMMUFDWork *work)
 }
 
 /* Unmap only what was mapped here: EEXIST means there are other maps. */
-static void undo_map(const IOMMUFDWork *work)
+static void undo_map(IOMMUFDWork *work)
 {
     uint64_t iova, size;
     unsigned i;
@@ -348,8 +384,7 @@ static void undo_map(const IOMMUFDWork *work)
 }
 
 /* On failure, set *@iova and *@size to the chunk that failed. */
-static int run_chunks(IOMMUFDBackend *be, IOMMUFDWork *work, uint64_t *iova,
-                      uint64_t *size)
+static int run_chunks(IOMMUFDWork *work, uint64_t *iova, uint64_t *size)
 {
     g_autofree int *results = g_new(int, work->count);
     unsigned i;
@@ -360,32 +395,61 @@ static int run_chunks(IOMMUFDBackend *be, IOMMUFDWork *work, uint64_t *iova,
         results[i] = NOT_DONE;
     }
 
-    if (work->size < IOMMUFD_PARALLEL_MIN) {
-        help(work);
+    if (work->progress) {
+        do_chunks(work);
     } else {
-        do_chunks(be, work);
+        help(work);
     }
     trace_chunks(work);
 
     ret = first_error(work, iova, size);
-    if (ret && is_map(work)) {
+    if (ret && !work->unmaps) {
         undo_map(work);
     }
     return ret;
 }
 
 /* Most have one chunk, like all from a guest's IOMMU: just one ioctl */
-static int run(IOMMUFDBackend *be, IOMMUFDWork *work, Range *failed)
+static int run_all(IOMMUFDWork *work, uint64_t *iova, uint64_t *size)
 {
-    uint64_t iova = work->iova, size = work->size;
     int ret;
 
-    if (work->count == 1) {
-        ret = work->do_chunk(work, iova, size);
-        trace_chunk(work, iova, size, ret);
-    } else {
-        ret = run_chunks(be, work, &iova, &size);
+    if (work->count > 1) {
+        return run_chunks(work, iova, size);
     }
+    ret = work->do_chunk(work, *iova, *size);
+    trace_chunk(work, *iova, *size, ret);
+    return ret;
+}
+
+/* It can be watched while it lasts. */
+static int run_large(IOMMUFDWork *work, uint64_t *iova, uint64_t *size)
+{
+    g_autofree IOMMUFDProgress *progress = g_new(IOMMUFDProgress, 1);
+    int ret;
+
+    *progress = (IOMMUFDProgress) {
+        .id = iommufd_backend_id(work->be),
+        .ioas_id = work->ioas_id,
+        .unmaps = work->unmaps,
+        .iova = work->iova,
+        .size = work->size,
+    };
+    work->progress = progress;
+    iommufd_progress_begin(progress);
+    ret = run_all(work, iova, size);
+    iommufd_progress_end(progress, work->unmaps ? &work->be->unmaps
+                                                : &work->be->maps, !ret);
+    work->progress = NULL;
+    work->moved = stat64_get(&progress->moved);
+    return ret;
+}
+
+static int run(IOMMUFDWork *work, Range *failed)
+{
+    uint64_t iova = work->iova, size = work->size;
+    int ret = size < IOMMUFD_PARALLEL_MIN ? run_all(work, &iova, &size)
+                                          : run_large(work, &iova, &size);
 
     if (ret && failed) {
         range_set_bounds(failed, iova, iova + size - 1);
@@ -393,12 +457,26 @@ static int run(IOMMUFDBackend *be, IOMMUFDWork *work, Range *failed)
     return ret;
 }
 
+/* See iommufd_backend_map_dma(). */
+static int map_all(IOMMUFDWork *work, uint64_t page_size, Range *failed,
+                   uint64_t *mapped)
+{
+    int ret;
+
+    cut(work, map_chunk(work, page_size));
+    ret = run(work, failed);
+    *mapped = work->moved;
+    return ret ?: work->count;
+}
+
 int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
                             uint64_t size, void *vaddr, bool readonly,
-                            uint64_t page_size, Range *failed)
+                            uint64_t page_size, Range *failed,
+                            uint64_t *mapped)
 {
     IOMMUFDWork work = {
         .do_chunk = ioas_map,
+        .be = be,
         .fd = be->fd,
         .ioas_id = ioas_id,
         .iova = iova,
@@ -408,16 +486,17 @@ int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
         .threads = threads_for(be, size),
     };
 
-    cut(&work, map_chunk(&work, page_size));
-    return run(be, &work, failed);
+    return map_all(&work, page_size, failed, mapped);
 }
 
 int iommufd_backend_copy_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
                              uint64_t size, uint32_t source_id, hwaddr source,
-                             bool readonly, uint64_t page_size, Range *failed)
+                             bool readonly, uint64_t page_size, Range *failed,
+                             uint64_t *mapped)
 {
     IOMMUFDWork work = {
         .do_chunk = ioas_copy,
+        .be = be,
         .fd = be->fd,
         .ioas_id = ioas_id,
         .iova = iova,
@@ -428,15 +507,17 @@ int iommufd_backend_copy_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
         .threads = threads_for(be, size),
     };
 
-    cut(&work, map_chunk(&work, page_size));
-    return run(be, &work, failed);
+    return map_all(&work, page_size, failed, mapped);
 }
 
 int iommufd_backend_unmap_dma(IOMMUFDBackend *be, uint32_t ioas_id,
-                              hwaddr iova, uint64_t size, bool at_once)
+                              hwaddr iova, uint64_t size, bool at_once,
+                              uint64_t *unmapped)
 {
     IOMMUFDWork work = {
         .do_chunk = ioas_unmap,
+        .unmaps = true,
+        .be = be,
         .fd = be->fd,
         .ioas_id = ioas_id,
         .iova = iova,
@@ -444,9 +525,12 @@ int iommufd_backend_unmap_dma(IOMMUFDBackend *be, uint32_t ioas_id,
         .threads = threads_for(be, size),
         .count = 1,
     };
+    int ret;
 
     if (work.threads > 1 && !at_once) {
         cut(&work, unmap_chunk(&work));
     }
-    return run(be, &work, NULL);
+    ret = run(&work, NULL);
+    *unmapped = work.moved;
+    return ret;
 }

@@ -194,6 +194,18 @@ static bool iommufd_set_accounting(IOMMUFDBackend *be, Error **errp)
     return false;
 }
 
+int iommufd_backend_accounting(IOMMUFDBackend *be)
+{
+    uint64_t process = 0;
+
+    if (be->fd < 0 || iommufd_option(be->fd, IOMMU_OPTION_OP_GET,
+                                     IOMMU_OPTION_RLIMIT_MODE, 0, &process)) {
+        return be->memlock_accounting;
+    }
+    return process ? IOMMUFD_MEMLOCK_ACCOUNTING_PROCESS
+                   : IOMMUFD_MEMLOCK_ACCOUNTING_USER;
+}
+
 static void iommufd_backend_stop(IOMMUFDBackend *be)
 {
     if (!be->fd_given) {
@@ -300,15 +312,22 @@ bool iommufd_backend_destroy_id(IOMMUFDBackend *be, uint32_t id, Error **errp)
     return !ret;
 }
 
-int iommufd_backend_get_hw_info(IOMMUFDBackend *be, uint32_t devid)
+int iommufd_backend_get_hw_info(IOMMUFDBackend *be, uint32_t devid,
+                                IOMMUFDHwInfo *info)
 {
-    struct iommu_hw_info info = {
-        .size = sizeof(info),
+    struct iommu_hw_info query = {
+        .size = sizeof(query),
         .dev_id = devid,
+        .data_len = info ? sizeof(info->data) : 0,
+        .data_uptr = info ? (uintptr_t)info->data : 0,
     };
-    int ret = iommufd_ioctl(be->fd, IOMMU_GET_HW_INFO, &info);
+    int ret = iommufd_ioctl(be->fd, IOMMU_GET_HW_INFO, &query);
 
-    trace_iommufd_backend_get_hw_info(be->fd, devid, info.out_data_type, ret);
+    trace_iommufd_backend_get_hw_info(be->fd, devid, query.out_data_type, ret);
+    if (!ret && info) {
+        info->type = query.out_data_type;
+        info->capabilities = query.out_capabilities;
+    }
     return ret;
 }
 

@@ -229,7 +229,7 @@ bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp)
 bool vfio_cdev_check_iommu(VFIODevice *vbasedev, IOMMUFDBackend *be,
                            Error **errp)
 {
-    int ret = iommufd_backend_get_hw_info(be, vbasedev->devid);
+    int ret = iommufd_backend_get_hw_info(be, vbasedev->devid, NULL);
 
     switch (-ret) {
     case 0:
@@ -267,6 +267,7 @@ bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
     }
 
     /* The kernel returns the page table that it made or found, if any. */
+    vbasedev->pt_id = attach.pt_id;
     vbasedev->pins = attach.pt_id != ioas_id;
     return true;
 }

@@ -65,7 +65,8 @@ bool vfio_cdev_check_iommu(VFIODevice *vbasedev, IOMMUFDBackend *be,
  * @space: the guest's, which an error is explained by
  *
  * On success ->pins says whether the device has a page table of the host's
- * IOMMU, so that what is mapped is pinned for it.  A mediated device has none.
+ * IOMMU, ->pt_id, so that what is mapped is pinned for it.  A mediated device
+ * has none.
  */
 bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
                            VFIOAddressSpace *space, Error **errp);

@@ -46,6 +46,18 @@ static uint64_t vfio_iommufd_page_size(void *vaddr, ram_addr_t size)
     return block ? qemu_ram_pagesize(block) : qemu_real_host_page_size();
 }
 
+static int vfio_iommufd_unmap_once(VFIOIOMMUFDContainer *container,
+                                   Range *range, bool at_once)
+{
+    uint64_t unmapped;
+    int ret = iommufd_backend_unmap_dma(container->be, container->ioas_id,
+                                        range_lob(range), range_size(range),
+                                        at_once, &unmapped);
+
+    container->mapped -= unmapped;
+    return ret;
+}
+
 /*
  * The kernel says ENOENT if it comes upon a map that the range cuts in two,
  * after it has removed those before it, and if there is nothing in the range.
@@ -58,15 +70,13 @@ static int vfio_iommufd_clear_each(VFIOIOMMUFDContainer *container,
     Range map;
     int ret;
 
-    while (vfio_guest_maps_find(&container->guest_maps, range, &map)) {
-        ret = iommufd_backend_unmap_dma(container->be, container->ioas_id,
-                                        range_lob(&map), range_size(&map),
-                                        true);
+    while (vfio_maps_find(&container->maps, range, &map)) {
+        ret = vfio_iommufd_unmap_once(container, &map, true);
         if (ret && ret != -ENOENT) {
             return ret;
         }
         container->leftovers |= ret == -ENOENT;
-        vfio_guest_maps_remove(&container->guest_maps, &map);
+        vfio_maps_remove(&container->maps, &map);
     }
     return 0;
 }
@@ -85,56 +95,77 @@ static int vfio_iommufd_clear(VFIOIOMMUFDContainer *container, hwaddr iova,
     int ret;
 
     range_set_bounds(&range, iova, iova + size - 1);
-    vfio_guest_maps_round(&container->guest_maps, &range);
+    vfio_maps_round(&container->maps, &range);
     vfio_ram_maps_remove(&container->ram_maps, &range);
-    ret = iommufd_backend_unmap_dma(container->be, container->ioas_id,
-                                    range_lob(&range), range_size(&range),
-                                    at_once);
+    ret = vfio_iommufd_unmap_once(container, &range, at_once);
     if (ret == -ENOENT) {
         return vfio_iommufd_clear_each(container, &range);
     }
     if (!ret) {
-        vfio_guest_maps_remove(&container->guest_maps, &range);
+        vfio_maps_remove(&container->maps, &range);
     }
     return ret;
 }
 
-/* One of the two ways to map; 0 or -errno */
+/* One of the two ways to map; how many maps that took, or -errno */
 typedef int VFIOIOMMUFDMap(VFIOIOMMUFDContainer *container, hwaddr iova,
-                           ram_addr_t size, void *vaddr, bool readonly);
+                           ram_addr_t size, void *vaddr, bool readonly,
+                           uint64_t *mapped);
 
 static int vfio_iommufd_map_anew(VFIOIOMMUFDContainer *container, hwaddr iova,
-                                 ram_addr_t size, void *vaddr, bool readonly)
+                                 ram_addr_t size, void *vaddr, bool readonly,
+                                 uint64_t *mapped)
 {
     return iommufd_backend_map_dma(container->be, container->ioas_id, iova,
                                    size, vaddr, readonly,
                                    vfio_iommufd_page_size(vaddr, size),
-                                   &container->failed);
+                                   &container->failed, mapped);
 }
 
 /*
  * What cannot be copied, for whatever reason, is mapped anew.  But a copy needs
  * less memory than a map, so if there is too little for it, that is the answer.
+ * So it is if a part of a copy that failed could not be unmapped again.
  */
 static int vfio_iommufd_map_shared(VFIOIOMMUFDContainer *container,
                                    hwaddr iova, ram_addr_t size, void *vaddr,
-                                   bool readonly)
+                                   bool readonly, uint64_t *mapped)
 {
     VFIORAMSource source;
     int ret = -ENOENT;
 
+    *mapped = 0;
     if (vfio_ram_maps_find(&container->ram_maps, vaddr, size, readonly,
                            &source)) {
         ret = iommufd_backend_copy_dma(container->be, container->ioas_id, iova,
                                        size, source.ioas_id, source.iova,
                                        readonly,
                                        vfio_iommufd_page_size(vaddr, size),
-                                       &container->failed);
+                                       &container->failed, mapped);
     }
-    if (!ret || ret == -ENOMEM) {
+    if (ret >= 0 || ret == -ENOMEM || *mapped) {
         return ret;
     }
-    return vfio_iommufd_map_anew(container, iova, size, vaddr, readonly);
+    return vfio_iommufd_map_anew(container, iova, size, vaddr, readonly,
+                                 mapped);
+}
+
+/* 0 or -errno; what is mapped is recorded. */
+static int vfio_iommufd_map_once(VFIOIOMMUFDContainer *container,
+                                 VFIOIOMMUFDMap *map, hwaddr iova,
+                                 ram_addr_t size, void *vaddr, bool readonly,
+                                 bool guest)
+{
+    uint64_t mapped;
+    int ret = map(container, iova, size, vaddr, readonly, &mapped);
+
+    container->mapped += mapped;
+    if (ret < 0) {
+        container->leftovers |= mapped;
+        return ret;
+    }
+    vfio_maps_add(&container->maps, iova, size, ret, guest);
+    return 0;
 }
 
 /*
@@ -143,13 +174,15 @@ static int vfio_iommufd_map_shared(VFIOIOMMUFDContainer *container,
  */
 static int vfio_iommufd_map(VFIOIOMMUFDContainer *container,
                             VFIOIOMMUFDMap *map, hwaddr iova, ram_addr_t size,
-                            void *vaddr, bool readonly)
+                            void *vaddr, bool readonly, bool guest)
 {
-    int ret = map(container, iova, size, vaddr, readonly);
+    int ret = vfio_iommufd_map_once(container, map, iova, size, vaddr, readonly,
+                                    guest);
 
     if (ret == -EEXIST && container->leftovers &&
         !vfio_iommufd_clear(container, iova, size, false)) {
-        ret = map(container, iova, size, vaddr, readonly);
+        ret = vfio_iommufd_map_once(container, map, iova, size, vaddr, readonly,
+                                    guest);
     }
     return ret;
 }
@@ -239,7 +272,8 @@ static int vfio_iommufd_dma_map_bar(VFIOContainer *base, hwaddr iova,
     container->no_bars |= !vfio_iommufd_pins(container);
     if (!container->no_bars) {
         ret = vfio_iommufd_map(container, vfio_iommufd_map_anew, iova, size,
-                               vaddr, readonly);
+                               vaddr, readonly, false);
+        container->bars |= !ret;
     }
     if (ret == -EFAULT) {
         container->no_bars = true;
@@ -266,7 +300,7 @@ static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
 {
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
     int ret = vfio_iommufd_map(container, vfio_iommufd_map_shared, iova, size,
-                               vaddr, readonly);
+                               vaddr, readonly, false);
 
     if (!ret) {
         vfio_ram_maps_add(&container->ram_maps, iova, size, vaddr, readonly);
@@ -305,14 +339,11 @@ static int vfio_iommufd_dma_map_guest(VFIOContainer *base, hwaddr iova,
     }
 
     ret = vfio_iommufd_map(container, vfio_iommufd_map_anew, iova, size, vaddr,
-                           readonly);
+                           readonly, true);
     if (ret == -EFAULT && vfio_iommufd_is_bar(vaddr)) {
         container->no_bars = true;
         vfio_iommufd_say_no_bars(container);
         return 0;
-    }
-    if (!ret) {
-        vfio_guest_maps_add(&container->guest_maps, iova, size);
     }
     return ret;
 }
@@ -404,7 +435,7 @@ vfio_iommufd_get_container(AddressSpace *as, IOMMUFDBackend *be, Error **errp)
     vfio_start_watch();
     vfio_missing_init(&container->missing, &container->base.listener);
     vfio_replaced_init(&container->replaced, &container->base.listener, as);
-    vfio_guest_maps_init(&container->guest_maps);
+    vfio_maps_init(&container->maps);
     vfio_ram_maps_init(&container->ram_maps, be, ioas_id);
     range_make_empty(&container->far_bar);
     QLIST_INSERT_HEAD(&space->containers, &container->base, next);
@@ -422,7 +453,7 @@ static void vfio_iommufd_put_container(VFIOIOMMUFDContainer *container)
     }
 
     vfio_ram_maps_destroy(&container->ram_maps);
-    vfio_guest_maps_destroy(&container->guest_maps);
+    vfio_maps_destroy(&container->maps);
     vfio_replaced_destroy(&container->replaced);
     vfio_missing_destroy(&container->missing);
     vfio_container_destroy(&container->base);

@@ -8,8 +8,8 @@
 #define HW_VFIO_IOMMUFD_H
 
 #include "guest-log.h"
-#include "guest-maps.h"
 #include "hw/vfio/vfio-common.h"
+#include "maps.h"
 #include "missing.h"
 #include "qemu/range.h"
 #include "ram-maps.h"
@@ -23,6 +23,7 @@ typedef struct VFIOIOMMUFDContainer {
     unsigned pinning;   /* devices with page tables; mdevs have none */
     bool leaving;   /* the last device has detached: nothing is mapped */
     bool leftovers; /* an unmap failed: something may be mapped still */
+    bool bars;      /* a BAR of a device has been mapped */
     bool no_bars;   /* not all BARs are mapped, and no more will be */
     bool no_bars_said;
     Range far_bar;  /* a BAR where nothing can be mapped, empty if none is */
@@ -30,8 +31,9 @@ typedef struct VFIOIOMMUFDContainer {
     Range failed;   /* what could not be mapped when a map failed last */
     VFIOMissing missing;
     VFIOReplaced replaced;
-    VFIOGuestMaps guest_maps;
+    VFIOMaps maps;
     VFIORAMMaps ram_maps;
+    uint64_t mapped;    /* bytes */
 
     VFIOGuestLog refused;   /* what the guest wanted mapped and did not get */
     VFIOGuestLog stuck;     /* what the kernel did not unmap */
@@ -45,8 +47,7 @@ static inline VFIOIOMMUFDContainer *vfio_iommufd_container(VFIOContainer *base)
 /* A guest's IOMMU may have no more maps. */
 static inline bool vfio_iommufd_is_full(VFIOIOMMUFDContainer *container)
 {
-    return vfio_guest_maps_are_full(&container->guest_maps,
-                                    container->be->max_guest_maps);
+    return vfio_maps_are_full(&container->maps, container->be->max_guest_maps);
 }
 
 /* map-failure.c: see VFIOContainerOps */

@@ -275,7 +275,7 @@ static void explain_enospc(VFIOIOMMUFDContainer *container, Error **errp)
     if (vfio_iommufd_is_full(container)) {
         error_prepend(errp, "the guest's IOMMU has %"PRIu64" maps for %s, and "
                       "may have no more (max-guest-maps= of the object): ",
-                      container->guest_maps.count,
+                      container->maps.guest_count,
                       vbasedev ? vbasedev->name : "a device that is plugged");
     }
 }
@@ -318,15 +318,14 @@ void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
 static void send_event(VFIOIOMMUFDContainer *container,
                        MemoryRegionSection *section, Error *err)
 {
-    hwaddr start = section->offset_within_address_space;
-    hwaddr iova = REAL_HOST_PAGE_ALIGN(start);
-    hwaddr last = ((start + int128_getlo(section->size)) &
-                   qemu_real_host_page_mask()) - 1;
     DeviceState *dev = vfio_memory_device(section->mr);
     g_autofree char *path = dev ? object_get_canonical_path(OBJECT(dev)) : NULL;
+    Range range;
 
-    qapi_event_send_iommufd_map_error(iommufd_backend_id(container->be), iova,
-                                      last - iova + 1, last,
+    vfio_missing_range(section, &range);
+    qapi_event_send_iommufd_map_error(iommufd_backend_id(container->be),
+                                      range_lob(&range), range_size(&range),
+                                      range_upb(&range),
                                       memory_region_name(section->mr),
                                       !!path, path, error_get_pretty(err));
 }

@@ -19,6 +19,7 @@
 struct VFIOMissingSection {
     MemoryRegionSection section;    /* has a reference to its region */
     DeviceState *dimm;  /* was just being plugged with it, or NULL */
+    char *reason;       /* of the last failure */
     QLIST_ENTRY(VFIOMissingSection) next;
 };
 
@@ -37,6 +38,7 @@ static void vfio_missing_free(VFIOMissingSection *entry)
 {
     QLIST_REMOVE(entry, next);
     memory_region_unref(entry->section.mr);
+    g_free(entry->reason);
     g_free(entry);
 }
 
@@ -69,10 +71,17 @@ static void vfio_missing_lead_on(const VFIOMissingSection *entry, Error **errp)
                                 entry->dimm->id ?: path);
 }
 
+/* @err says why it is missing, now that what leads on has been added. */
+static void vfio_missing_keep_reason(VFIOMissingSection *entry, Error *err)
+{
+    g_free(entry->reason);
+    entry->reason = g_strdup(error_get_pretty(err));
+}
+
 void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section,
                       Error **errp)
 {
-    VFIOMissingSection *entry = g_new(VFIOMissingSection, 1);
+    VFIOMissingSection *entry = g_new0(VFIOMissingSection, 1);
 
     entry->section = *section;
     entry->section.fv = NULL;
@@ -80,6 +89,7 @@ void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section,
     memory_region_ref(section->mr);
     QLIST_INSERT_HEAD(&missing->sections, entry, next);
     vfio_missing_lead_on(entry, errp);
+    vfio_missing_keep_reason(entry, *errp);
     run_gate_close(&gate);
 }
 
@@ -108,6 +118,27 @@ void vfio_missing_remove(VFIOMissing *missing, hwaddr iova, ram_addr_t size)
     }
 }
 
+void vfio_missing_foreach(VFIOMissing *missing,
+                          void (*fn)(MemoryRegionSection *section,
+                                     const char *reason, void *opaque),
+                          void *opaque)
+{
+    VFIOMissingSection *entry;
+
+    QLIST_FOREACH(entry, &missing->sections, next) {
+        fn(&entry->section, entry->reason, opaque);
+    }
+}
+
+void vfio_missing_range(const MemoryRegionSection *section, Range *range)
+{
+    hwaddr start = section->offset_within_address_space;
+    hwaddr end = start + int128_getlo(section->size);   /* 0: 2^64 */
+
+    range_set_bounds(range, REAL_HOST_PAGE_ALIGN(start),
+                     (end & qemu_real_host_page_mask()) - 1);
+}
+
 bool vfio_missing_is_retried(VFIOMissing *missing)
 {
     return missing->retried;
@@ -131,6 +162,7 @@ static bool vfio_missing_retry(VFIOMissing *missing, Error **errp)
         missing->retried = NULL;
         if (err) {
             vfio_missing_lead_on(entry, &err);
+            vfio_missing_keep_reason(entry, err);
             error_propagate(errp, err);
             return false;
         }

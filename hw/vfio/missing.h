@@ -14,6 +14,7 @@
 
 #include "exec/memory.h"
 #include "qemu/queue.h"
+#include "qemu/range.h"
 
 typedef struct VFIOMissing VFIOMissing;
 typedef struct VFIOMissingSection VFIOMissingSection;
@@ -60,5 +61,18 @@ void vfio_missing_still(VFIOMissing *missing, Error *err);
  * Sections that lie in it are no longer wanted.
  */
 void vfio_missing_remove(VFIOMissing *missing, hwaddr iova, ram_addr_t size);
+
+/**
+ * vfio_missing_foreach: call @fn for each section that is kept
+ *
+ * @reason: why it could not be mapped when it was tried last, and what leads on
+ */
+void vfio_missing_foreach(VFIOMissing *missing,
+                          void (*fn)(MemoryRegionSection *section,
+                                     const char *reason, void *opaque),
+                          void *opaque);
+
+/* Set *@range to what can be mapped of @section: whole pages of the host's. */
+void vfio_missing_range(const MemoryRegionSection *section, Range *range);
 
 #endif /* HW_VFIO_MISSING_H */

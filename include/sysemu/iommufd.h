@@ -24,8 +24,18 @@
 #include "hw/qdev-properties.h"
 #include "qapi/qapi-types-common.h"
 #include "qemu/range.h"
+#include "qemu/stats64.h"
 #include "qemu/units.h"
 #include "qom/object.h"
+
+/* What has been asked of the kernel; any thread may count, and read */
+typedef struct IOMMUFDCounters {
+    Stat64 calls;       /* those that failed, too */
+    Stat64 failures;
+    Stat64 bytes;       /* by all that succeeded */
+    Stat64 large_bytes; /* of these, by requests that are large enough ... */
+    Stat64 large_ns;    /* ... to be worth a look at the clock, and its time */
+} IOMMUFDCounters;
 
 #define TYPE_IOMMUFD_BACKEND "iommufd"
 OBJECT_DECLARE_SIMPLE_TYPE(IOMMUFDBackend, IOMMUFD_BACKEND)
@@ -53,6 +63,10 @@ struct IOMMUFDBackend {
     uint32_t max_guest_maps;    /* in each address space, 0 if not set */
 
     unsigned threads;   /* at most, for maps and unmaps; set while connected */
+
+    /* Since the object was created */
+    IOMMUFDCounters maps;
+    IOMMUFDCounters unmaps;
 };
 
 /**
@@ -111,6 +125,8 @@ bool iommufd_backend_destroy_id(IOMMUFDBackend *be, uint32_t id, Error **errp);
  * @page_size: bytes, of the memory at @vaddr; used only from
  *             IOMMUFD_PARALLEL_MIN on, to keep threads from sharing a page
  * @failed: on failure, the part that could not be mapped, or the first of them
+ * @mapped: set to the bytes that are mapped now and were not before: @size, or
+ *          on failure what could not be unmapped again, which is 0 as a rule
  *
  * A large range is mapped in parts by up to map-threads= threads at a time, and
  * this function waits for them.  If map-threads= is not set, there are no more
@@ -120,13 +136,15 @@ bool iommufd_backend_destroy_id(IOMMUFDBackend *be, uint32_t id, Error **errp);
  * The memory is pinned if a device with page tables is attached to the IOAS.
  * Otherwise the kernel does not even look at it until such a device comes.
  *
- * Returns 0 or -errno; the notable ones are EEXIST (overlap), EINVAL (an IOVA
- * that the host reserves or cannot reach), EFAULT (@vaddr is not ordinary
- * memory, for instance a BAR), ENOMEM (RLIMIT_MEMLOCK, or no memory).
+ * Returns how many maps of the kernel's it has become, at least 1, or -errno;
+ * the notable ones are EEXIST (overlap), EINVAL (an IOVA that the host reserves
+ * or cannot reach), EFAULT (@vaddr is not ordinary memory, for instance a BAR),
+ * ENOMEM (RLIMIT_MEMLOCK, or no memory).
  */
 int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
                             uint64_t size, void *vaddr, bool readonly,
-                            uint64_t page_size, Range *failed);
+                            uint64_t page_size, Range *failed,
+                            uint64_t *mapped);
 
 /**
  * iommufd_backend_copy_dma: map what another IOAS has mapped
@@ -138,13 +156,13 @@ int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
  * already is neither pinned nor counted again, and stays until neither IOAS has
  * it mapped.
  *
- * Returns 0 or -errno; ENOENT if not all of it is mapped there, EPERM if it is
- * read-only there and @readonly is not set.  Other errors are those of
- * iommufd_backend_map_dma().
+ * Returns what iommufd_backend_map_dma() does, and -ENOENT if not all of it is
+ * mapped there, -EPERM if it is read-only there and @readonly is not set.
  */
 int iommufd_backend_copy_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
                              uint64_t size, uint32_t source_id, hwaddr source,
-                             bool readonly, uint64_t page_size, Range *failed);
+                             bool readonly, uint64_t page_size, Range *failed,
+                             uint64_t *mapped);
 
 /**
  * iommufd_backend_unmap_dma: remove the maps that lie within a range
@@ -153,6 +171,8 @@ int iommufd_backend_copy_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
  *
  * @at_once: use one ioctl, whatever the size: if little is mapped, threads cost
  *           more than they save
+ * @unmapped: set to the bytes that were mapped and are no longer, also on
+ *            failure
  *
  * Returns 0 or -errno.  With @at_once, or if there are no threads for it, the
  * kernel answers ENOENT if there was no map, and also if it came upon one that
@@ -160,18 +180,36 @@ int iommufd_backend_copy_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
  * both look like success.
  */
 int iommufd_backend_unmap_dma(IOMMUFDBackend *be, uint32_t ioas_id,
-                              hwaddr iova, uint64_t size, bool at_once);
+                              hwaddr iova, uint64_t size, bool at_once,
+                              uint64_t *unmapped);
+
+/* What an IOMMU says of itself */
+typedef struct IOMMUFDHwInfo {
+    uint32_t type;          /* enum iommu_hw_info_type; 0: it says nothing */
+    uint64_t capabilities;  /* enum iommufd_hw_capabilities, a mask */
+    uint64_t data[8];       /* a struct that depends on the type */
+} IOMMUFDHwInfo;
 
 /**
  * iommufd_backend_get_hw_info: ask for the IOMMU of a device
  *
  * @devid: the id in @be that the bind returned
+ * @info: set on success; may be NULL
  *
  * Returns 0 if there is one, whether it tells anything of itself or not, or
  * -errno: EOPNOTSUPP if no IOMMU stands behind the device (Linux 7.3), ENOENT
  * for a device that needs none, such as an mdev.
  */
-int iommufd_backend_get_hw_info(IOMMUFDBackend *be, uint32_t devid);
+int iommufd_backend_get_hw_info(IOMMUFDBackend *be, uint32_t devid,
+                                IOMMUFDHwInfo *info);
+
+/**
+ * iommufd_backend_accounting: find out how locked memory is counted
+ *
+ * Returns IommufdMemlockAccounting as the kernel has it, or as the object is
+ * to set it; -1 if neither is known yet.
+ */
+int iommufd_backend_accounting(IOMMUFDBackend *be);
 
 /**
  * iommufd_backend_iova_ranges: get the IOVAs that can be mapped at present

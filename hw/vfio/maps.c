@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What one container of iommufd has mapped: see maps.h */
+#include "qemu/osdep.h"
+
+#include "hw/boards.h"
+#include "hw/mem/memory-device.h"
+#include "maps.h"
+#include "qemu/units.h"
+
+/* What type1 allows a container, whatever the guest's size */
+#define LEAST_LIMIT 65535
+
+/* What was mapped as a whole; [@iova, @last] is of no other */
+typedef struct Map {
+    hwaddr iova;
+    hwaddr last;
+    unsigned count;     /* of the kernel's maps */
+    bool guest;
+} Map;
+
+/*
+ * A guest that maps all of its memory page by page has as many as it has pages.
+ * The rest is for pages that it maps more than once, as the halves of a page
+ * that hold two network packets.
+ */
+static uint64_t default_limit(void)
+{
+    uint64_t plugged = get_plugged_memory_size();
+
+    if (plugged == UINT64_MAX) {    /* machines that can have none */
+        plugged = 0;
+    }
+    return LEAST_LIMIT + (current_machine->ram_size + plugged) / (4 * KiB);
+}
+
+/* Those that overlap are the same to the tree: it has one of them. */
+static int compare(const void *first, const void *second, void *unused)
+{
+    const Map *a = first, *b = second;
+
+    return a->last < b->iova ? -1 : a->iova > b->last;
+}
+
+void vfio_maps_init(VFIOMaps *maps)
+{
+    maps->tree = g_tree_new_full(compare, NULL, g_free, NULL);
+    maps->count = 0;
+    maps->guest_count = 0;
+    maps->guest_limit = 0;
+}
+
+void vfio_maps_destroy(VFIOMaps *maps)
+{
+    g_tree_destroy(maps->tree);
+}
+
+bool vfio_maps_are_full(VFIOMaps *maps, uint64_t limit)
+{
+    if (limit) {
+        return maps->guest_count >= limit;
+    }
+
+    /* Memory may have come; looking takes too long for each map. */
+    if (maps->guest_count >= maps->guest_limit) {
+        maps->guest_limit = default_limit();
+    }
+    return maps->guest_count >= maps->guest_limit;
+}
+
+/* Some map that has a part of [@iova, @last], or NULL */
+static Map *map_in(VFIOMaps *maps, hwaddr iova, hwaddr last)
+{
+    Map wanted = { .iova = iova, .last = last };
+
+    return g_tree_lookup(maps->tree, &wanted);
+}
+
+void vfio_maps_add(VFIOMaps *maps, hwaddr iova, uint64_t size, unsigned count,
+                   bool guest)
+{
+    Map *map = g_new(Map, 1);
+    Range range;
+
+    range_set_bounds(&range, iova, iova + size - 1);
+    vfio_maps_remove(maps, &range);
+    *map = (Map) {
+        .iova = iova,
+        .last = iova + size - 1,
+        .count = count,
+        .guest = guest,
+    };
+    g_tree_insert(maps->tree, map, map);
+    maps->count += count;
+    maps->guest_count += guest;
+}
+
+void vfio_maps_round(VFIOMaps *maps, Range *range)
+{
+    const Map *first = map_in(maps, range_lob(range), range_lob(range));
+    const Map *last = map_in(maps, range_upb(range), range_upb(range));
+
+    range_set_bounds(range, first ? first->iova : range_lob(range),
+                     last ? last->last : range_upb(range));
+}
+
+bool vfio_maps_find(VFIOMaps *maps, Range *range, Range *map)
+{
+    Map *found = map_in(maps, range_lob(range), range_upb(range));
+
+    if (found) {
+        range_set_bounds(map, found->iova, found->last);
+    }
+    return found;
+}
+
+void vfio_maps_remove(VFIOMaps *maps, Range *range)
+{
+    Map *map;
+
+    while ((map = map_in(maps, range_lob(range), range_upb(range)))) {
+        maps->count -= map->count;
+        maps->guest_count -= map->guest;
+        g_tree_remove(maps->tree, map);
+    }
+}
