@@ -180,14 +180,14 @@ static void test_figure_knows_memory_at_any_iova(void)
 static void test_figure_counts_what_guest_can_map(void)
 {
     g_autofree char *first = g_strdup(vfio_rig_device("EDU0"));
-    char *errors = new_file();
+    char *errors = vfio_rig_log_new();
     g_autofree char *text = NULL;
     VFIOMachine *m;
     VIOMMU *viommu;
 
     limit_memlock(0, 48 * MiB);
     m = vfio_machine_start("-device virtio-iommu-pci,addr=%d,boot-bypass=off "
-                           "-device %s,addr=%d -device %s,addr=%d 2>%s",
+                           "-device %s,addr=%d -device %s,addr=%d 2>>%s",
                            VIOMMU_SLOT, first, SLOT, vfio_rig_device("EDU1"),
                            SLOT + 1, errors);
     limit_memlock(0, RLIM_INFINITY);

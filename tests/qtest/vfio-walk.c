@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <glib/gstdio.h>
 
+#include "vfio-query.h"
 #include "vfio-walk.h"
 
 /* How many of the last steps are shown if there is a difference */
@@ -115,6 +116,19 @@ static char *behind_difference(Way *way)
     return text_difference("What is behind it", legacy, iommufd);
 }
 
+/* What QEMU tells of that is what the kernel has. */
+static char *told_difference(Side *side)
+{
+    GArray *pages = side->walker.scene.pages;
+    uint64_t mapped = 0;
+
+    for (int i = 0; i < pages->len; i++) {
+        mapped += g_array_index(pages, VFIOMappedPage, i).size;
+    }
+    return vfio_rig_iommufd() ? vfio_query_wrong(side->walker.scene.machine,
+                                                 mapped) : NULL;
+}
+
 static void check_nothing_said(Way *way, Side *side)
 {
     g_autofree char *text = NULL;
@@ -162,6 +176,7 @@ static bool look(Way *way)
         check(way, vfio_scene_wrong(&walker->scene,
                                     way->walk->regions(walker)));
         look_at_other(way, walker);
+        check(way, told_difference(&way->sides[i]));
         check_nothing_said(way, &way->sides[i]);
         changed = !before || !vfio_mapped_same(before, walker->scene.pages);
     }

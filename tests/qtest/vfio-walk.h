@@ -5,7 +5,7 @@
  *
  * Both take the same steps beside each other.  After each step, a device
  * reaches what its machine says that it should, page by page, and both devices
- * reach the same.
+ * reach the same; query-iommufd tells of as much.
  *
  *   VFIO_TEST_SEED     selects a walk by number; by default each walk is a new
  *                      one, and its number is shown
