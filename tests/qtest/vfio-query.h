@@ -25,10 +25,17 @@ uint64_t vfio_query_mapped(QDict *info);
 /* Bytes that the kernel has pinned for QEMU: VmPin */
 uint64_t vfio_machine_pinned(VFIOMachine *m);
 
+/*
+ * At most so much of a machine's memory, such as firmware, is at two places of
+ * one address space; it is pinned once.  Bytes
+ */
+#define VFIO_SAME_TWICE MiB
+
 /**
  * vfio_query_wrong: whether the object VFIO_RIG_IOMMUFD tells other than that
- * the page table has @mapped bytes, all of them pinned
+ * the page tables have @mapped bytes
  *
+ * No more must be pinned, and where there is one address space also no less.
  * Returns NULL, or the difference, to be freed.
  */
 char *vfio_query_wrong(VFIOMachine *m, uint64_t mapped);

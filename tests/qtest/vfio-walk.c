@@ -14,9 +14,6 @@
 /* How many of the last steps are shown if there is a difference */
 #define TOLD_STEPS  12
 
-/* Firmware and video memory that one address space has at two places; bytes */
-#define SAME_TWICE  MiB
-
 /* After this many steps the test says how far it is. */
 #define PROGRESS    500
 
@@ -116,17 +113,26 @@ static char *behind_difference(Way *way)
     return text_difference("What is behind it", legacy, iommufd);
 }
 
+/* @pages may be NULL. */
+static uint64_t mapped_bytes(GArray *pages)
+{
+    uint64_t sum = 0;
+
+    for (int i = 0; pages && i < pages->len; i++) {
+        sum += g_array_index(pages, VFIOMappedPage, i).size;
+    }
+    return sum;
+}
+
 /* What QEMU tells of that is what the kernel has. */
 static char *told_difference(Side *side)
 {
-    GArray *pages = side->walker.scene.pages;
-    uint64_t mapped = 0;
+    VFIOWalker *walker = &side->walker;
+    uint64_t mapped = mapped_bytes(walker->scene.pages) +
+                      mapped_bytes(walker->other.pages);
 
-    for (int i = 0; i < pages->len; i++) {
-        mapped += g_array_index(pages, VFIOMappedPage, i).size;
-    }
-    return vfio_rig_iommufd() ? vfio_query_wrong(side->walker.scene.machine,
-                                                 mapped) : NULL;
+    return vfio_rig_iommufd() ? vfio_query_wrong(walker->scene.machine, mapped)
+                              : NULL;
 }
 
 static void check_nothing_said(Way *way, Side *side)
@@ -140,14 +146,10 @@ static void check_nothing_said(Way *way, Side *side)
 /* What a page table of one device has, and no other device has pinned more */
 static char *pinned_twice(VFIOWalker *walker)
 {
-    GArray *pages = walker->scene.pages;
     uint64_t pinned = vfio_machine_status(walker->scene.machine, "VmPin");
-    uint64_t mapped = 0;
+    uint64_t mapped = mapped_bytes(walker->scene.pages) / KiB;
 
-    for (int i = 0; i < pages->len; i++) {
-        mapped += g_array_index(pages, VFIOMappedPage, i).size / KiB;
-    }
-    return pinned <= mapped + SAME_TWICE / KiB ? NULL :
+    return pinned <= mapped + VFIO_SAME_TWICE / KiB ? NULL :
            g_strdup_printf("%" PRIu64 " KiB are mapped, and %" PRIu64 " pinned",
                            mapped, pinned);
 }
