@@ -19,12 +19,12 @@
 #define GUARD           16
 #define GUARD_BYTE      0xa5
 
-VFIOEdu *vfio_edu_new(VFIOMachine *m, int slot)
+VFIOEdu *vfio_edu_new_at(VFIOMachine *m, int devfn)
 {
     VFIOEdu *edu = g_new0(VFIOEdu, 1);
 
     edu->machine = m;
-    edu->pci = qpci_device_find(m->pci, QPCI_DEVFN(slot, 0));
+    edu->pci = qpci_device_find(m->pci, devfn);
     g_assert_nonnull(edu->pci);
     g_assert_cmphex(qpci_config_readw(edu->pci, PCI_VENDOR_ID), ==,
                     EDU_VENDOR_ID);
@@ -34,6 +34,11 @@ VFIOEdu *vfio_edu_new(VFIOMachine *m, int slot)
     edu->bar = qpci_iomap(edu->pci, 0, NULL);
     vfio_edu_enable(edu, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
     return edu;
+}
+
+VFIOEdu *vfio_edu_new(VFIOMachine *m, int slot)
+{
+    return vfio_edu_new_at(m, QPCI_DEVFN(slot, 0));
 }
 
 void vfio_edu_free(VFIOEdu *edu)

@@ -42,6 +42,9 @@ typedef struct VFIOEdu {
 
 /* Find the device in @slot and enable it.  The test fails if it is no edu. */
 VFIOEdu *vfio_edu_new(VFIOMachine *m, int slot);
+
+/* The same for one function of it, or on another bus: bits 8 and up of @devfn */
+VFIOEdu *vfio_edu_new_at(VFIOMachine *m, int devfn);
 void vfio_edu_free(VFIOEdu *edu);
 
 /**
