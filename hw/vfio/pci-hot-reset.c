@@ -33,6 +33,7 @@ void vfio_pci_clear_reset_error(VFIOPCIDevice *vdev)
 /* By a bridge's bus reset, a guest resets the device as often as it likes. */
 void vfio_pci_report_reset_error(VFIOPCIDevice *vdev)
 {
+    vdev->reset_unsaid = !vdev->reset_error;
     if (vdev->reset_error) {
         vfio_guest_log(&vdev->reset_log, vdev->reset_error);
         vdev->reset_error = NULL;
@@ -204,10 +205,15 @@ static int hot_reset_do(VFIOPCIDevice *vdev)
     return ret;
 }
 
-/* The last way that vfio_pci_reset() tries, for @vdev alone */
+/*
+ * Whether vfio_pci_reset() will try another way, for @vdev alone.  A reset of
+ * the machine comes to a device that was plugged before it comes here; then
+ * that has failed already, and had no reason to report.
+ */
 static bool hot_reset_has_pm(VFIOPCIDevice *vdev)
 {
-    return vdev->vbasedev.reset_works && vdev->has_pm_reset;
+    return vdev->vbasedev.reset_works && vdev->has_pm_reset &&
+           !vdev->reset_unsaid;
 }
 
 /* If @vdev is alone, VFIO_DEVICE_RESET has already tried all there is. */
@@ -245,7 +251,9 @@ int vfio_pci_hot_reset_cdev(VFIOPCIDevice *vdev, bool single)
     struct vfio_pci_hot_reset_info *info;
     int ret;
 
-    if (!single) {
+    if (single) {
+        vdev->reset_unsaid = false;
+    } else {
         vfio_pci_pre_reset(vdev);
     }
     vdev->vbasedev.needs_reset = false;

@@ -4,7 +4,8 @@
  *
  * The devices are the rig's; see vfio-rig.h and tests/rig/devices.  PAIR0 and
  * PAIR1 share a bus and a group, so do MULTI0 and MULTI1; APART0, APART1 (edus)
- * and APART2 (NVMe) share a bus, and each has a group of its own.
+ * and APART2 (NVMe) share a bus, and each has a group of its own.  POWER0 and
+ * POWER1 share a slot and can be reset by power management.
  *
  * An edu cannot be reset by itself.  No register of it is cleared by a reset
  * and not restored by the kernel, except MSI's address while MSI is off.  That
@@ -609,6 +610,44 @@ static void test_all_ways_fail(void)
     stop_net(m, stderr_path);
 }
 
+static void plug_power(VFIOMachine *m, const char *name, int i)
+{
+    g_autofree char *device = g_strdup_printf("%s,addr=%d",
+                                              vfio_rig_device(name), SLOT(i));
+
+    g_assert_null(vfio_machine_device_add(m, device));
+}
+
+/*
+ * Devices that were plugged are reset one by one first, and then as a slot.
+ * When all of that fails, this reset says so and not the next one: once, since
+ * it is one slot.
+ */
+static void test_all_ways_fail_after_plug(void)
+{
+    static const char *const names[] = { "POWER0", "POWER1" };
+    g_autofree char *stderr_path = NULL;
+    g_autofree char *text = NULL;
+    VFIOMachine *m = start_quietly(" ", &stderr_path);
+
+    for (int i = 0; i < ARRAY_SIZE(names); i++) {
+        plug_power(m, names[i], i);
+        set_reset_method(names[i], "\n");
+    }
+    vfio_machine_reset(m);
+    g_assert_true(g_file_get_contents(stderr_path, &text, NULL, NULL));
+    g_test_message("QEMU wrote: %s", text);
+    g_assert_nonnull(strstr(text, "Cannot reset device 0000:"));
+    g_assert_nonnull(strstr(text, "with its slot or bus"));
+    g_assert_cmpint(vfio_rig_count_lines(text), ==, 1);
+
+    for (int i = 0; i < ARRAY_SIZE(names); i++) {
+        set_reset_method(names[i], "default\n");
+    }
+    vfio_machine_stop(m);
+    g_unlink(stderr_path);
+}
+
 /* On the root bus there is nothing to reset an edu with. */
 static void test_no_way_at_all(void)
 {
@@ -694,6 +733,8 @@ int main(int argc, char **argv)
                  test_guest_resets_function);
     vfio_rig_add("pm-reset-is-enough", VFIO_RIG_BOTH, test_pm_reset_is_enough);
     vfio_rig_add("all-ways-fail", VFIO_RIG_IOMMUFD_ONLY, test_all_ways_fail);
+    vfio_rig_add("all-ways-fail-after-plug", VFIO_RIG_IOMMUFD_ONLY,
+                 test_all_ways_fail_after_plug);
     vfio_rig_add("no-way-at-all", VFIO_RIG_BOTH, test_no_way_at_all);
     vfio_rig_add("two-objects-of-one-iommufd", VFIO_RIG_IOMMUFD_ONLY,
                  test_two_objects_of_one_iommufd);
