@@ -13,6 +13,7 @@
 #include "qemu/osdep.h"
 
 #include "cdev.h"
+#include "iommufd.h"
 #include "qapi/error.h"
 
 #define UNSAFE_INTERRUPTS \
@@ -362,7 +363,7 @@ static void explain_attach_einval(VFIODevice *vbasedev, VFIOAddressSpace *space,
     }
 }
 
-void vfio_cdev_explain_attach(VFIODevice *vbasedev, VFIOAddressSpace *space,
+void vfio_cdev_explain_attach(VFIODevice *vbasedev, VFIOContainer *base,
                               int err, Error **errp)
 {
     switch (err) {
@@ -373,11 +374,10 @@ void vfio_cdev_explain_attach(VFIODevice *vbasedev, VFIOAddressSpace *space,
                                     "device's sysfs folder lists these");
         break;
     case EINVAL:
-        explain_attach_einval(vbasedev, space, errp);
+        explain_attach_einval(vbasedev, base->space, errp);
         break;
     case ENOMEM:
-        iommufd_error_append_remedy(errp, "all of the guest's memory is locked "
-                                    "for DMA, see RLIMIT_MEMLOCK (ulimit -l)");
+        vfio_iommufd_attach_enomem(base, errp);
         break;
     }
 }

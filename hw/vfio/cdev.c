@@ -246,7 +246,7 @@ bool vfio_cdev_check_iommu(VFIODevice *vbasedev, IOMMUFDBackend *be,
 }
 
 bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
-                           VFIOAddressSpace *space, Error **errp)
+                           VFIOContainer *base, Error **errp)
 {
     ERRP_GUARD();
     struct vfio_device_attach_iommufd_pt attach = {
@@ -260,7 +260,7 @@ bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
                            ret);
     if (ret) {
         error_setg(errp, "%s", strerror(-ret));
-        vfio_cdev_explain_attach(vbasedev, space, -ret, errp);
+        vfio_cdev_explain_attach(vbasedev, base, -ret, errp);
         error_prepend(errp, "cannot attach the device to I/O address space "
                       "%u: ", ioas_id);
         return false;

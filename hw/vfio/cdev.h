@@ -62,14 +62,14 @@ bool vfio_cdev_check_iommu(VFIODevice *vbasedev, IOMMUFDBackend *be,
 /**
  * vfio_cdev_attach_ioas: let the device's DMA go to an I/O address space
  *
- * @space: the guest's, which an error is explained by
+ * @base: that of the I/O address space, which an error is explained by
  *
  * On success ->pins says whether the device has a page table of the host's
  * IOMMU, ->pt_id, so that what is mapped is pinned for it.  A mediated device
  * has none.
  */
 bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
-                           VFIOAddressSpace *space, Error **errp);
+                           VFIOContainer *base, Error **errp);
 
 /**
  * vfio_cdev_detach_ioas: block the device's DMA
@@ -108,8 +108,8 @@ void vfio_cdev_explain_open(int err, Error **errp);
  */
 void vfio_cdev_explain_bind(VFIODevice *vbasedev, int err, Error **errp);
 
-/* The same for VFIO_DEVICE_ATTACH_IOMMUFD_PT and a device that is for @space */
-void vfio_cdev_explain_attach(VFIODevice *vbasedev, VFIOAddressSpace *space,
+/* The same for VFIO_DEVICE_ATTACH_IOMMUFD_PT and a device that is for @base */
+void vfio_cdev_explain_attach(VFIODevice *vbasedev, VFIOContainer *base,
                               int err, Error **errp);
 
 #endif /* HW_VFIO_CDEV_H */

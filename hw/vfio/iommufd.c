@@ -492,7 +492,7 @@ static bool vfio_iommufd_attach(VFIOIOMMUFDContainer *container,
                                 VFIODevice *vbasedev, Error **errp)
 {
     if (!vfio_cdev_attach_ioas(vbasedev, container->ioas_id,
-                               container->base.space, errp)) {
+                               &container->base, errp)) {
         return false;
     }
 

@@ -60,4 +60,7 @@ void vfio_iommufd_map_refused(VFIOContainer *base, hwaddr iova,
 void vfio_iommufd_map_invalid(VFIOContainer *base, hwaddr iova,
                               ram_addr_t size, Error *err);
 
+/* ... and ENOMEM when a device was attached; adds the cause to *@errp */
+void vfio_iommufd_attach_enomem(VFIOContainer *base, Error **errp);
+
 #endif /* HW_VFIO_IOMMUFD_H */

@@ -227,6 +227,18 @@ static void explain_enomem(VFIOContainer *base, const void *vaddr,
                       "memlock-accounting=process.\n");
 }
 
+/* What is mapped for mediated devices is locked once another device comes. */
+void vfio_iommufd_attach_enomem(VFIOContainer *base, Error **errp)
+{
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+
+    if (container->mapped && !container->pinning) {
+        explain_enomem(base, NULL, 0, errp);
+    } else {
+        explain_no_memory(RLIM_INFINITY, errp);
+    }
+}
+
 /* A guest's IOMMU maps BARs wherever it likes, not where firmware put them. */
 static char *explain_far_bar(VFIOIOMMUFDContainer *container, void *vaddr)
 {

@@ -36,6 +36,10 @@
 #define DIMM_SIZE (128 * MiB)
 #define SMALL_DIMM_SIZE (16 * MiB)
 
+#define MDEV "0a51c7de-4f4e-4a0b-8a53-2c0f0f4e9b11"
+#define MDEV_SYSFS "/sys/bus/mdev/devices/" MDEV
+#define MDEV_TYPE "/sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-2"
+
 /* Where the firmware would put the PIIX4's power management registers */
 #define PM_BASE 0x600
 
@@ -206,6 +210,31 @@ static void test_figure_counts_what_guest_can_map(void)
     g_assert_nonnull(strstr(text, "513 MiB have to be locked, all memory 2 "
                             "times, as the guest's IOMMU can map it for each "
                             "device (32 MiB are)"));
+}
+
+/* A mediated device alone locks nothing, and the next device locks all. */
+static void test_figure_beside_mdev(void)
+{
+    g_autofree char *device = g_strdup_printf("%s,addr=%d",
+                                              vfio_rig_device("EDU0"), SLOT);
+    g_autofree char *error = NULL;
+    VFIOMachine *m;
+
+    vfio_rig_write(MDEV_TYPE "/create", MDEV);
+    m = vfio_machine_start("-device vfio-pci,sysfsdev=" MDEV_SYSFS ",iommufd="
+                           VFIO_RIG_IOMMUFD);
+    limit_memlock(m->pid, 64 * MiB);
+    error = vfio_machine_device_add(m, device);
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, vfio_rig_address("EDU0")));
+    g_assert_nonnull(strstr(error, "257 MiB have to be locked (0 MiB are), and "
+                            "RLIMIT_MEMLOCK is 64 MiB"));
+
+    limit_memlock(m->pid, ENOUGH_FOR_ONE);
+    g_assert_null(vfio_machine_device_add(m, device));
+    check_dma(m);
+    vfio_machine_stop(m);
+    vfio_rig_write(MDEV_SYSFS "/remove", "1");
 }
 
 static void test_plug_works_with_limit_raised(void)
@@ -1273,6 +1302,8 @@ int main(int argc, char **argv)
                  test_figure_counts_objects);
     vfio_rig_add("figure/counts-what-guest-can-map", VFIO_RIG_IOMMUFD_ONLY,
                  test_figure_counts_what_guest_can_map);
+    vfio_rig_add("figure/beside-mdev", VFIO_RIG_IOMMUFD_ONLY,
+                 test_figure_beside_mdev);
     vfio_rig_add("figure/knows-memory-at-any-iova", VFIO_RIG_IOMMUFD_ONLY,
                  test_figure_knows_memory_at_any_iova);
     vfio_rig_add("attach-reaches-virtio-mem", VFIO_RIG_IOMMUFD_ONLY,
