@@ -101,8 +101,8 @@ static VFIOMachine *start_on_kvm(const char *options)
 }
 
 /*
- * Who does not touch it goes on.  But no device that comes later can have it,
- * until it is gone.
+ * Who does not touch it goes on.  But once all devices are gone, none that comes
+ * later can have it, until it is gone as well.
  */
 static void test_broken_page_hurts_nothing_else(void)
 {
@@ -274,6 +274,23 @@ static void test_reset_replaces_shared_page(void)
     vfio_machine_stop(m);
 }
 
+/* One that comes later is given what the other one has, broken as it is. */
+static void test_broken_page_is_shared(void)
+{
+    VFIOMachine *m = start_on_kvm("-cpu host,xsave=off,mce=off "
+                                  "-device virtio-iommu-pci,addr="
+                                  stringify(VIOMMU_SLOT));
+    g_autofree char *device = g_strdup_printf("%s,addr=%d,id=edu0",
+                                              vfio_rig_device("EDU0"), SLOT);
+
+    break_page(m, BROKEN_IN_RAM);
+    vfio_machine_device_del(m, "edu0", SLOT);
+    g_assert_null(vfio_machine_device_add(m, device));
+    check_dma(m);
+    check_dma_of_nvme(m, 0x800000);
+    vfio_machine_stop(m);
+}
+
 /* What is in a file has no other page. */
 static void test_page_that_stays_broken_stops_vm(void)
 {
@@ -308,6 +325,8 @@ int main(int argc, char **argv)
                  test_reset_replaces_broken_page);
     vfio_rig_add("is-replaced-where-it-is-shared", VFIO_RIG_IOMMUFD_ONLY,
                  test_reset_replaces_shared_page);
+    vfio_rig_add("is-shared-with-who-comes-later", VFIO_RIG_IOMMUFD_ONLY,
+                 test_broken_page_is_shared);
     vfio_rig_add("stops-vm-if-it-stays", VFIO_RIG_IOMMUFD_ONLY,
                  test_page_that_stays_broken_stops_vm);
     vfio_rig_add("all-are-replaced-by-reset", VFIO_RIG_IOMMUFD_ONLY,
