@@ -22,8 +22,11 @@ void iommufd_progress_begin(IOMMUFDProgress *progress)
 void iommufd_progress_end(IOMMUFDProgress *progress, IOMMUFDCounters *counters,
                           bool succeeded)
 {
-    if (succeeded) {
-        stat64_add(&counters->large_bytes, stat64_get(&progress->moved));
+    uint64_t moved = stat64_get(&progress->moved);
+
+    /* All that a guest's IOMMU spans is unmapped, however little is there. */
+    if (succeeded && moved >= IOMMUFD_PARALLEL_MIN) {
+        stat64_add(&counters->large_bytes, moved);
         stat64_add(&counters->large_ns,
                    qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - progress->start);
     }

@@ -31,7 +31,7 @@ struct IOMMUFDProgress {
 /* Sets ->start; @progress stays where it is until the end. */
 void iommufd_progress_begin(IOMMUFDProgress *progress);
 
-/* Adds it to @counters, if it has @succeeded. */
+/* Adds it to @counters, if it has @succeeded and moved much. */
 void iommufd_progress_end(IOMMUFDProgress *progress, IOMMUFDCounters *counters,
                           bool succeeded);
 

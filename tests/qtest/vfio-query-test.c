@@ -597,12 +597,15 @@ static void test_maps_of_guest(void)
     vfio_machine_stop(m);
 }
 
-/* An intel-iommu that is reset unmaps all that it spans by one call. */
+/*
+ * An intel-iommu that is reset unmaps all that it spans by one call, which is
+ * not large, as there is little.
+ */
 static void test_reset_of_guests_iommu(void)
 {
     VFIOMachine *m = start_with_edu("-machine q35 -m 64M "
                                     "-device intel-iommu,caching-mode=on");
-    uint64_t pages[VTD_PAGES];
+    uint64_t pages[VTD_PAGES], large;
 
     check_told(m);
     vtd_start(m, EDU_SLOT(0));
@@ -614,8 +617,10 @@ static void test_reset_of_guests_iommu(void)
     vtd_flush(m);
     check_told(m);
     g_assert_cmpuint(count_guest_maps(m), ==, VTD_PAGES);
+    large = told(m, "unmap", "large-bytes");
     vfio_machine_reset(m);
     check_told(m);
+    g_assert_cmphex(told(m, "unmap", "large-bytes"), ==, large);
     g_assert_cmpuint(count_guest_maps(m), ==, 0);
     vfio_machine_stop(m);
 }
