@@ -1286,16 +1286,10 @@ static void test_set_by_qemu(void)
                     VFIO_MACHINE_MEMORY / KiB);
 }
 
-int main(int argc, char **argv)
-{
-    vfio_rig_init(&argc, &argv, "memlock");
-    prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK);
-    limit_memlock(0, RLIM_INFINITY);
+/* The list of them */
 
-    vfio_rig_add("start-says-how-much", VFIO_RIG_IOMMUFD_ONLY,
-                 test_start_says_how_much);
-    vfio_rig_add("start-fails-in-any-order", VFIO_RIG_IOMMUFD_ONLY,
-                 test_start_fails_in_any_order);
+static void add_figure_tests(void)
+{
     vfio_rig_add("figure/counts-all", VFIO_RIG_IOMMUFD_ONLY,
                  test_figure_counts_all);
     vfio_rig_add("figure/counts-objects", VFIO_RIG_IOMMUFD_ONLY,
@@ -1306,6 +1300,48 @@ int main(int argc, char **argv)
                  test_figure_beside_mdev);
     vfio_rig_add("figure/knows-memory-at-any-iova", VFIO_RIG_IOMMUFD_ONLY,
                  test_figure_knows_memory_at_any_iova);
+}
+
+static void add_runs_tests(void)
+{
+    vfio_rig_add("runs/cont-after-start-stopped", VFIO_RIG_IOMMUFD_ONLY,
+                 test_cont_after_start_stopped);
+    vfio_rig_add("runs/wakeup", VFIO_RIG_IOMMUFD_ONLY, test_wakeup);
+    vfio_rig_add("runs/no-key-or-alarm-wakes", VFIO_RIG_IOMMUFD_ONLY,
+                 test_no_key_or_alarm_wakes);
+    vfio_rig_add("runs/reset-while-suspended", VFIO_RIG_IOMMUFD_ONLY,
+                 test_reset_while_suspended);
+    vfio_rig_add("runs/end-of-migration", VFIO_RIG_IOMMUFD_ONLY,
+                 test_end_of_migration);
+    vfio_rig_add("runs/gdb", VFIO_RIG_IOMMUFD_ONLY, test_gdb);
+}
+
+static void add_accounting_tests(void)
+{
+    vfio_rig_add("accounting/user-counts-both", VFIO_RIG_IOMMUFD_ONLY,
+                 test_user_counts_both);
+    vfio_rig_add("accounting/process-counts-its-own", VFIO_RIG_IOMMUFD_ONLY,
+                 test_process_counts_its_own);
+    vfio_rig_add("accounting/already-as-wanted", VFIO_RIG_IOMMUFD_ONLY,
+                 test_already_as_wanted);
+    vfio_rig_add("accounting/not-privileged", VFIO_RIG_IOMMUFD_ONLY,
+                 test_not_privileged);
+    vfio_rig_add("accounting/too-late", VFIO_RIG_IOMMUFD_ONLY, test_too_late);
+    vfio_rig_add("accounting/set-by-qemu", VFIO_RIG_IOMMUFD_ONLY,
+                 test_set_by_qemu);
+}
+
+int main(int argc, char **argv)
+{
+    vfio_rig_init(&argc, &argv, "memlock");
+    prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK);
+    limit_memlock(0, RLIM_INFINITY);
+
+    vfio_rig_add("start-says-how-much", VFIO_RIG_IOMMUFD_ONLY,
+                 test_start_says_how_much);
+    vfio_rig_add("start-fails-in-any-order", VFIO_RIG_IOMMUFD_ONLY,
+                 test_start_fails_in_any_order);
+    add_figure_tests();
     vfio_rig_add("attach-reaches-virtio-mem", VFIO_RIG_IOMMUFD_ONLY,
                  test_attach_reaches_virtio_mem);
     vfio_rig_add("virtio-mem-grows-or-says-why-not", VFIO_RIG_IOMMUFD_ONLY,
@@ -1318,16 +1354,7 @@ int main(int argc, char **argv)
                  test_event_names_dimm);
     vfio_rig_add("reached-again-is-said-once", VFIO_RIG_IOMMUFD_ONLY,
                  test_reached_again_is_said_once);
-    vfio_rig_add("runs/cont-after-start-stopped", VFIO_RIG_IOMMUFD_ONLY,
-                 test_cont_after_start_stopped);
-    vfio_rig_add("runs/wakeup", VFIO_RIG_IOMMUFD_ONLY, test_wakeup);
-    vfio_rig_add("runs/no-key-or-alarm-wakes", VFIO_RIG_IOMMUFD_ONLY,
-                 test_no_key_or_alarm_wakes);
-    vfio_rig_add("runs/reset-while-suspended", VFIO_RIG_IOMMUFD_ONLY,
-                 test_reset_while_suspended);
-    vfio_rig_add("runs/end-of-migration", VFIO_RIG_IOMMUFD_ONLY,
-                 test_end_of_migration);
-    vfio_rig_add("runs/gdb", VFIO_RIG_IOMMUFD_ONLY, test_gdb);
+    add_runs_tests();
     vfio_rig_add("only-missing-dimm-is-taken-back", VFIO_RIG_IOMMUFD_ONLY,
                  test_only_missing_dimm_is_taken_back);
     vfio_rig_add("nvdimm-stays", VFIO_RIG_IOMMUFD_ONLY, test_nvdimm_stays);
@@ -1349,17 +1376,7 @@ int main(int argc, char **argv)
                  test_capability_of_namespace_does_not_count);
     vfio_rig_add("full-control-group-ends-qemu", VFIO_RIG_BOTH,
                  test_full_control_group_ends_qemu);
-    vfio_rig_add("accounting/user-counts-both", VFIO_RIG_IOMMUFD_ONLY,
-                 test_user_counts_both);
-    vfio_rig_add("accounting/process-counts-its-own", VFIO_RIG_IOMMUFD_ONLY,
-                 test_process_counts_its_own);
-    vfio_rig_add("accounting/already-as-wanted", VFIO_RIG_IOMMUFD_ONLY,
-                 test_already_as_wanted);
-    vfio_rig_add("accounting/not-privileged", VFIO_RIG_IOMMUFD_ONLY,
-                 test_not_privileged);
-    vfio_rig_add("accounting/too-late", VFIO_RIG_IOMMUFD_ONLY, test_too_late);
-    vfio_rig_add("accounting/set-by-qemu", VFIO_RIG_IOMMUFD_ONLY,
-                 test_set_by_qemu);
+    add_accounting_tests();
 
     return g_test_run();
 }
