@@ -171,6 +171,7 @@ static void unplug_memory(VFIOStage *s)
     g_assert_null(vfio_memory_ask_back(s->machine, DIMM_SLOT));
     vfio_memory_eject(s->machine, DIMM_SLOT);
     g_assert_null(vfio_memory_drop(s->machine, DIMM_SLOT));
+    vfio_memory_wait_freed(s->machine, DIMM_SIZE);
 }
 
 static char *act_plug_memory(VFIOStage *s)

@@ -71,6 +71,21 @@ char *vfio_memory_drop(VFIOMachine *m, int slot)
     return ask_for(m, "object-del", "mem", slot);
 }
 
+/* A block that was removed has no name until nobody uses it any more. */
+static bool has_unnamed_block(VFIOMachine *m, uint64_t size)
+{
+    g_autofree char *blocks = qtest_hmp(m->qts, "info ramblock");
+    g_autofree char *block = g_strdup_printf("^ {24} .* 0x%016" PRIx64 "\\s*$",
+                                             size);
+
+    return g_regex_match_simple(block, blocks, G_REGEX_MULTILINE, 0);
+}
+
+void vfio_memory_wait_freed(VFIOMachine *m, uint64_t size)
+{
+    g_assert_true(vfio_rig_wait(!has_unnamed_block(m, size)));
+}
+
 /* PCI configuration */
 
 static QPCIDevice *find(VFIOMachine *m, int slot)

@@ -51,6 +51,9 @@ void vfio_memory_eject(VFIOMachine *m, int slot);
 /* Drop the memory of a DIMM that is gone. */
 char *vfio_memory_drop(VFIOMachine *m, int slot);
 
+/* Wait until QEMU has given back the memory of @size bytes that was dropped. */
+void vfio_memory_wait_freed(VFIOMachine *m, uint64_t size);
+
 /* PCI configuration of the device in @slot */
 void vfio_memory_config_byte(VFIOMachine *m, int slot, uint8_t reg,
                              uint8_t value);
