@@ -14,6 +14,8 @@
 #include <sys/ioctl.h>
 #include <linux/iommufd.h>
 
+#include "hw/boards.h"
+#include "hw/mem/memory-device.h"
 #include "monitor/monitor.h"
 #include "qapi/error.h"
 #include "qapi/qapi-types-qom.h"
@@ -27,6 +29,9 @@
 
 /* More threads only compete for the kernel's locks and memory bandwidth. */
 #define MAP_THREADS_DEFAULT_MAX 16
+
+/* What type1 allows a container, whatever the guest's size */
+#define GUEST_MAPS_LEAST 65535
 
 const char *iommufd_backend_id(IOMMUFDBackend *be)
 {
@@ -206,6 +211,32 @@ int iommufd_backend_accounting(IOMMUFDBackend *be)
                    : IOMMUFD_MEMLOCK_ACCOUNTING_USER;
 }
 
+static unsigned iommufd_map_threads(IOMMUFDBackend *be)
+{
+    return be->map_threads ?:
+           MIN(iommufd_processors(), MAP_THREADS_DEFAULT_MAX);
+}
+
+/*
+ * A guest that maps all of its memory page by page has as many as it has pages.
+ * The rest is for pages that it maps more than once, as the halves of a page
+ * that hold two network packets.
+ */
+static uint64_t iommufd_guest_pages(void)
+{
+    uint64_t plugged = get_plugged_memory_size();
+
+    if (plugged == UINT64_MAX) {    /* machines that can have none */
+        plugged = 0;
+    }
+    return (current_machine->ram_size + plugged) / (4 * KiB);
+}
+
+uint64_t iommufd_backend_max_guest_maps(IOMMUFDBackend *be)
+{
+    return be->max_guest_maps ?: GUEST_MAPS_LEAST + iommufd_guest_pages();
+}
+
 static void iommufd_backend_stop(IOMMUFDBackend *be)
 {
     if (!be->fd_given) {
@@ -223,8 +254,7 @@ static bool iommufd_backend_start(IOMMUFDBackend *be, Error **errp)
         }
     }
 
-    be->threads = be->map_threads ?:
-                  MIN(iommufd_processors(), MAP_THREADS_DEFAULT_MAX);
+    be->threads = iommufd_map_threads(be);
     if (be->memlock_accounting >= 0 && !iommufd_set_accounting(be, errp)) {
         iommufd_backend_stop(be);
         return false;
@@ -369,7 +399,10 @@ bool iommufd_backend_iova_ranges(IOMMUFDBackend *be, uint32_t ioas_id,
     return true;
 }
 
-/* Properties */
+/*
+ * Properties.  What is read is what counts, whether the user has set it or not.
+ * The descriptor's number would say nothing to whoever reads it.
+ */
 
 static bool iommufd_backend_may_change(IOMMUFDBackend *be, const char *what,
                                        Error **errp)
@@ -419,6 +452,22 @@ static void iommufd_backend_set_fd(Object *obj, const char *str, Error **errp)
     trace_iommufd_backend_set_fd(fd);
 }
 
+static int iommufd_backend_get_accounting(Object *obj, Error **errp)
+{
+    ERRP_GUARD();
+    IOMMUFDBackend *be = IOMMUFD_BACKEND(obj);
+    int accounting = iommufd_backend_accounting(be);
+
+    if (accounting < 0) {
+        error_setg(errp, "iommufd object '%s': memlock-accounting is not set, "
+                   "and the kernel's own is not known yet",
+                   iommufd_backend_id(be));
+        iommufd_error_append_remedy(errp, "read it while a device uses the "
+                                    "object");
+    }
+    return accounting;
+}
+
 static void iommufd_backend_set_accounting(Object *obj, int value,
                                            Error **errp)
 {
@@ -429,6 +478,12 @@ static void iommufd_backend_set_accounting(Object *obj, int value,
     }
 }
 
+/* If it is not set, they are on in the kernel. */
+static bool iommufd_backend_get_huge_pages(Object *obj, Error **errp)
+{
+    return IOMMUFD_BACKEND(obj)->huge_pages != ON_OFF_AUTO_OFF;
+}
+
 static void iommufd_backend_set_huge_pages(Object *obj, bool on, Error **errp)
 {
     IOMMUFDBackend *be = IOMMUFD_BACKEND(obj);
@@ -436,6 +491,15 @@ static void iommufd_backend_set_huge_pages(Object *obj, bool on, Error **errp)
     if (iommufd_backend_may_change(be, "huge-pages", errp)) {
         be->huge_pages = on ? ON_OFF_AUTO_ON : ON_OFF_AUTO_OFF;
     }
+}
+
+static void iommufd_backend_get_map_threads(Object *obj, Visitor *v,
+                                            const char *name, void *opaque,
+                                            Error **errp)
+{
+    uint32_t value = iommufd_map_threads(IOMMUFD_BACKEND(obj));
+
+    visit_type_uint32(v, name, &value, errp);
 }
 
 static void iommufd_backend_set_map_threads(Object *obj, Visitor *v,
@@ -456,6 +520,16 @@ static void iommufd_backend_set_map_threads(Object *obj, Visitor *v,
         return;
     }
     be->map_threads = value;
+}
+
+/* The default of a guest with 16 TiB does not fit into 32 bits. */
+static void iommufd_backend_get_max_guest_maps(Object *obj, Visitor *v,
+                                               const char *name, void *opaque,
+                                               Error **errp)
+{
+    uint64_t value = iommufd_backend_max_guest_maps(IOMMUFD_BACKEND(obj));
+
+    visit_type_uint64(v, name, &value, errp);
 }
 
 /* Looked at for each map, so it may change at any time. */
@@ -513,25 +587,29 @@ static void iommufd_backend_class_init(ObjectClass *oc, void *data)
 
     object_class_property_add_enum(oc, "memlock-accounting",
                                    "IommufdMemlockAccounting",
-                                   &IommufdMemlockAccounting_lookup, NULL,
+                                   &IommufdMemlockAccounting_lookup,
+                                   iommufd_backend_get_accounting,
                                    iommufd_backend_set_accounting);
     object_class_property_set_description(oc, "memlock-accounting",
         "whose locked memory counts against RLIMIT_MEMLOCK: all of the "
         "user's, or this process's (default: as it is; user in Linux)");
 
-    object_class_property_add_bool(oc, "huge-pages", NULL,
+    object_class_property_add_bool(oc, "huge-pages",
+                                   iommufd_backend_get_huge_pages,
                                    iommufd_backend_set_huge_pages);
     object_class_property_set_description(oc, "huge-pages",
         "whether the host's IOMMU may map contiguous pages by one large one "
         "(default: as it is; on in Linux)");
 
-    object_class_property_add(oc, "map-threads", "uint32", NULL,
+    object_class_property_add(oc, "map-threads", "uint32",
+                              iommufd_backend_get_map_threads,
                               iommufd_backend_set_map_threads, NULL, NULL);
     object_class_property_set_description(oc, "map-threads",
         "how many threads map and unmap large ranges (default: as many as "
         "there are processors for QEMU, at most 16)");
 
-    object_class_property_add(oc, "max-guest-maps", "uint32", NULL,
+    object_class_property_add(oc, "max-guest-maps", "uint32",
+                              iommufd_backend_get_max_guest_maps,
                               iommufd_backend_set_max_guest_maps, NULL, NULL);
     object_class_property_set_description(oc, "max-guest-maps",
         "how many maps a guest's IOMMU may have at a time in one address "

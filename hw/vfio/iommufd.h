@@ -47,7 +47,7 @@ static inline VFIOIOMMUFDContainer *vfio_iommufd_container(VFIOContainer *base)
 /* A guest's IOMMU may have no more maps. */
 static inline bool vfio_iommufd_is_full(VFIOIOMMUFDContainer *container)
 {
-    return vfio_maps_are_full(&container->maps, container->be->max_guest_maps);
+    return vfio_maps_are_full(&container->maps, container->be);
 }
 
 /* map-failure.c: see VFIOContainerOps */

@@ -2,13 +2,7 @@
 /* What one container of iommufd has mapped: see maps.h */
 #include "qemu/osdep.h"
 
-#include "hw/boards.h"
-#include "hw/mem/memory-device.h"
 #include "maps.h"
-#include "qemu/units.h"
-
-/* What type1 allows a container, whatever the guest's size */
-#define LEAST_LIMIT 65535
 
 /* What was mapped as a whole; [@iova, @last] is of no other */
 typedef struct Map {
@@ -17,21 +11,6 @@ typedef struct Map {
     unsigned count;     /* of the kernel's maps */
     bool guest;
 } Map;
-
-/*
- * A guest that maps all of its memory page by page has as many as it has pages.
- * The rest is for pages that it maps more than once, as the halves of a page
- * that hold two network packets.
- */
-static uint64_t default_limit(void)
-{
-    uint64_t plugged = get_plugged_memory_size();
-
-    if (plugged == UINT64_MAX) {    /* machines that can have none */
-        plugged = 0;
-    }
-    return LEAST_LIMIT + (current_machine->ram_size + plugged) / (4 * KiB);
-}
 
 /* Those that overlap are the same to the tree: it has one of them. */
 static int compare(const void *first, const void *second, void *unused)
@@ -54,15 +33,15 @@ void vfio_maps_destroy(VFIOMaps *maps)
     g_tree_destroy(maps->tree);
 }
 
-bool vfio_maps_are_full(VFIOMaps *maps, uint64_t limit)
+bool vfio_maps_are_full(VFIOMaps *maps, IOMMUFDBackend *be)
 {
-    if (limit) {
-        return maps->guest_count >= limit;
+    if (be->max_guest_maps) {
+        return maps->guest_count >= be->max_guest_maps;
     }
 
     /* Memory may have come; looking takes too long for each map. */
     if (maps->guest_count >= maps->guest_limit) {
-        maps->guest_limit = default_limit();
+        maps->guest_limit = iommufd_backend_max_guest_maps(be);
     }
     return maps->guest_count >= maps->guest_limit;
 }

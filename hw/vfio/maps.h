@@ -13,6 +13,7 @@
 
 #include "exec/hwaddr.h"
 #include "qemu/range.h"
+#include "sysemu/iommufd.h"
 
 typedef struct VFIOMaps {
     GTree *tree;
@@ -24,12 +25,8 @@ typedef struct VFIOMaps {
 void vfio_maps_init(VFIOMaps *maps);
 void vfio_maps_destroy(VFIOMaps *maps);
 
-/**
- * vfio_maps_are_full: a guest's IOMMU may have no more
- *
- * @limit: how many it may have; 0 for as many as an honest guest can need
- */
-bool vfio_maps_are_full(VFIOMaps *maps, uint64_t limit);
+/* A guest's IOMMU may have no more by @be's max-guest-maps=. */
+bool vfio_maps_are_full(VFIOMaps *maps, IOMMUFDBackend *be);
 
 /**
  * vfio_maps_add: [@iova, @iova + @size - 1] has been mapped; nothing else is

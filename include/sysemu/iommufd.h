@@ -212,6 +212,14 @@ int iommufd_backend_get_hw_info(IOMMUFDBackend *be, uint32_t devid,
 int iommufd_backend_accounting(IOMMUFDBackend *be);
 
 /**
+ * iommufd_backend_max_guest_maps: how many maps a guest's IOMMU may have at a
+ * time in each address space
+ *
+ * Unless max-guest-maps= is set, it goes by the memory that the guest has now.
+ */
+uint64_t iommufd_backend_max_guest_maps(IOMMUFDBackend *be);
+
+/**
  * iommufd_backend_iova_ranges: get the IOVAs that can be mapped at present
  *
  * They depend on the devices that are attached: host IOMMUs reserve ranges, and

@@ -8,6 +8,7 @@
 #include "qemu/osdep.h"
 
 #include "qapi/qmp/qdict.h"
+#include "qapi/qmp/qjson.h"
 #include "qapi/qmp/qlist.h"
 #include "qapi/qmp/qstring.h"
 #include "vfio-descriptor.h"
@@ -237,6 +238,64 @@ static void test_qom_list_properties(void)
     check_property(properties, "max-guest-maps", "uint32");
     g_assert_cmpuint(qlist_size(properties), ==, 6);
     qobject_unref(reply);
+    qtest_quit(qts);
+}
+
+static QDict *qom_get(QTestState *qts, const char *id, const char *name)
+{
+    g_autofree char *path = g_strdup_printf("/objects/%s", id);
+
+    return qtest_qmp(qts, "{ 'execute': 'qom-get', 'arguments':"
+                     " { 'path': %s, 'property': %s } }", path, name);
+}
+
+/* @expected is JSON. */
+static void check_reads(QTestState *qts, const char *id, const char *name,
+                        const char *expected)
+{
+    QDict *reply = qom_get(qts, id, name);
+    GString *text = qobject_to_json(QOBJECT(reply));
+    g_autofree char *answer = g_strdup_printf("{\"return\": %s}", expected);
+
+    g_assert_cmpstr(text->str, ==, answer);
+    g_string_free(text, true);
+    qobject_unref(reply);
+}
+
+static void test_what_is_set_can_be_read(void)
+{
+    QTestState *qts = start("-object iommufd,id=a,memlock-accounting=process,"
+                            "huge-pages=off,map-threads=3,max-guest-maps=7");
+
+    check_reads(qts, "a", "memlock-accounting", "\"process\"");
+    check_reads(qts, "a", "huge-pages", "false");
+    check_reads(qts, "a", "map-threads", "3");
+    check_reads(qts, "a", "max-guest-maps", "7");
+    qtest_qmp_assert_success(qts, "{ 'execute': 'qom-set', 'arguments':"
+                             " { 'path': '/objects/a',"
+                             "   'property': 'max-guest-maps', 'value': 9 } }");
+    check_reads(qts, "a", "max-guest-maps", "9");
+    qtest_quit(qts);
+}
+
+/* 64 MiB, and 64 MiB of a DIMM: 32768 pages */
+static void test_defaults_can_be_read(void)
+{
+    QTestState *qts =
+        start("-m 64M,slots=1,maxmem=1G -object iommufd,id=a "
+              "-object memory-backend-ram,id=mem,size=64M "
+              "-device pc-dimm,memdev=mem");
+    g_autofree char *threads = g_strdup_printf("%u",
+                                               MIN(g_get_num_processors(), 16));
+    g_autofree char *error = vfio_reply_error(qom_get(qts, "a",
+                                                      "memlock-accounting"));
+
+    check_has(error, "'a'");
+    check_has(error, "memlock-accounting is not set");
+    check_has(error, "while a device uses");
+    check_reads(qts, "a", "huge-pages", "true");
+    check_reads(qts, "a", "map-threads", threads);
+    check_reads(qts, "a", "max-guest-maps", "98303");
     qtest_quit(qts);
 }
 
@@ -534,6 +593,8 @@ int main(int argc, char **argv)
     qtest_add_func("/iommufd/shown/qom-list-types", test_qom_list_types);
     qtest_add_func("/iommufd/shown/qom-list-properties",
                    test_qom_list_properties);
+    qtest_add_func("/iommufd/shown/what-is-set", test_what_is_set_can_be_read);
+    qtest_add_func("/iommufd/shown/defaults", test_defaults_can_be_read);
     qtest_add_func("/iommufd/shown/device-list-properties",
                    test_device_list_properties);
     qtest_add_func("/iommufd/shown/qmp-schema", test_qmp_schema);
