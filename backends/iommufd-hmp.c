@@ -76,7 +76,8 @@ static void print_device(Monitor *mon, const IommufdDevice *device)
     monitor_printf(mon, "\n");
 }
 
-static void print_space(Monitor *mon, const IommufdAddressSpace *space)
+static void print_space(Monitor *mon, const IommufdAddressSpace *space,
+                        uint64_t max_guest_maps)
 {
     g_autofree char *mapped = size_to_str(space->mapped_bytes);
     const IommufdMissingMemoryList *missing;
@@ -87,8 +88,8 @@ static void print_space(Monitor *mon, const IommufdAddressSpace *space)
     monitor_printf(mon, LABEL "%s in %" PRIu64 " map%s", "mapped:", mapped,
                    space->maps, plural(space->maps));
     if (space->guest_maps) {
-        monitor_printf(mon, ", for %" PRIu64 " of the guest's IOMMU",
-                       space->guest_maps);
+        monitor_printf(mon, ", for %" PRIu64 " of the guest's IOMMU (at most %"
+                       PRIu64 ")", space->guest_maps, max_guest_maps);
     }
     monitor_printf(mon, "\n");
     for (missing = space->missing; missing; missing = missing->next) {
@@ -120,7 +121,7 @@ static void print_object(Monitor *mon, const IommufdInfo *info)
     print_counters(mon, "map:", info->map);
     print_counters(mon, "unmap:", info->unmap);
     for (space = info->address_spaces; space; space = space->next) {
-        print_space(mon, space->value);
+        print_space(mon, space->value, info->max_guest_maps);
     }
 }
 

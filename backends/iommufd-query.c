@@ -120,6 +120,7 @@ static IommufdInfo *query_object(IOMMUFDBackend *be, Error **errp)
     info->memlock_accounting = MAX(accounting, 0);
     info->has_threads = be->users;
     info->threads = be->threads;
+    info->max_guest_maps = iommufd_backend_max_guest_maps(be);
     info->map = query_counters(&be->maps);
     info->unmap = query_counters(&be->unmaps);
     if (query_users && !query_users(be, &info->address_spaces, errp)) {

@@ -188,6 +188,8 @@ static void test_device_and_its_address_space(void)
     g_assert_cmpstr(qdict_get_str(info, "memlock-accounting"), ==, "user");
     g_assert_cmpuint(vfio_query_number(info, "threads"), ==,
                      g_get_num_processors());
+    g_assert_cmpuint(vfio_query_number(info, "max-guest-maps"), ==,
+                     65535 + VFIO_MACHINE_MEMORY / (4 * KiB));
 
     g_assert_cmpstr(qdict_get_str(space, "name"), ==, "memory");
     g_assert_cmpuint(vfio_query_number(space, "ioas-id"), ==,
@@ -319,7 +321,7 @@ static void test_each_object(void)
     g_autofree char *options =
         g_strdup_printf("-m 64M -object iommufd,id=given,fd=%d "
                         "-object iommufd,id=set,memlock-accounting=process,"
-                        "map-threads=3 "
+                        "map-threads=3,max-guest-maps=5 "
                         "-device vfio-pci,host=%s,id=edu1,addr=%d,"
                         "iommufd=given", fd, vfio_rig_address("EDU1"),
                         EDU_SLOT(1));
@@ -344,6 +346,7 @@ static void test_each_object(void)
     /* Nobody uses it. */
     g_assert_cmpstr(qdict_get_str(set, "memlock-accounting"), ==, "process");
     g_assert_false(qdict_haskey(set, "threads"));
+    g_assert_cmpuint(vfio_query_number(set, "max-guest-maps"), ==, 5);
     g_assert_cmpint(vfio_query_count_spaces(set), ==, 0);
     g_assert_cmpuint(vfio_query_number(qdict_get_qdict(set, "map"), "calls"),
                      ==, 0);
@@ -562,6 +565,18 @@ static uint64_t count_guest_maps(VFIOMachine *m)
     return count;
 }
 
+/* A person sees them beside what they may be. */
+static void check_guest_maps_shown(VFIOMachine *m, int count)
+{
+    g_autofree char *text = vfio_machine_monitor(m, "info iommufd");
+    g_autofree char *wanted =
+        g_strdup_printf("for %d of the guest's IOMMU (at most %" PRIu64 ")",
+                        count, 65535 + VFIO_MACHINE_MEMORY / (4 * KiB));
+
+    g_test_message("%s", text);
+    g_assert_nonnull(strstr(text, wanted));
+}
+
 /*
  * 128 MiB at a border of 1 GiB are two maps of the guest's, and more of the
  * kernel's, as they are large.
@@ -581,6 +596,7 @@ static void test_maps_of_guest(void)
     g_assert_cmpuint(count_guest_maps(m), ==, 3);
     unmap(v, 8 * MiB, VIOMMU_PAGE);     /* nothing is there */
     g_assert_cmpuint(told(m, "unmap", "failures"), ==, 0);
+    check_guest_maps_shown(m, 3);
 
     /* A map that fails leaves nothing, and the next one is all right. */
     vfio_fault_arm(1, ENOMEM);
