@@ -14,6 +14,7 @@
 
 #include "cdev.h"
 #include "iommufd.h"
+#include "memory-hint.h"
 #include "qapi/error.h"
 
 #define UNSAFE_INTERRUPTS \
@@ -363,6 +364,14 @@ static void explain_attach_einval(VFIODevice *vbasedev, VFIOAddressSpace *space,
     }
 }
 
+/* What is mapped for mediated devices is locked once another device comes. */
+static void explain_attach_efault(VFIOContainer *base, Error **errp)
+{
+    if (vfio_iommufd_container(base)->mapped) {
+        vfio_memory_explain_any_efault(base->space->as, errp);
+    }
+}
+
 void vfio_cdev_explain_attach(VFIODevice *vbasedev, VFIOContainer *base,
                               int err, Error **errp)
 {
@@ -372,6 +381,9 @@ void vfio_cdev_explain_attach(VFIODevice *vbasedev, VFIOContainer *base,
                       "reserves addresses or does not reach: ");
         iommufd_error_append_remedy(errp, "iommu_group/reserved_regions in the "
                                     "device's sysfs folder lists these");
+        break;
+    case EFAULT:
+        explain_attach_efault(base, errp);
         break;
     case EINVAL:
         explain_attach_einval(vbasedev, base->space, errp);

@@ -29,41 +29,102 @@ static bool is_in_memory(int fd)
            fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
 }
 
-static const char *explain_block(RAMBlock *block)
+static bool is_shared_on_disk(RAMBlock *block)
 {
     int fd = qemu_ram_get_fd(block);
 
-    if (qemu_ram_pagesize(block) > qemu_real_host_page_size()) {
-        return "there may be no huge pages left, see HugePages_Free in "
-               "/proc/meminfo";
+    return fd >= 0 && qemu_ram_is_shared(block) && !is_in_memory(fd);
+}
+
+static bool has_huge_pages(RAMBlock *block)
+{
+    return qemu_ram_pagesize(block) > qemu_real_host_page_size();
+}
+
+typedef struct Cause {
+    bool (*may_be)(RAMBlock *block);
+    const char *text;
+} Cause;
+
+/* What a block itself shows, the surest first */
+static const Cause causes[] = {
+    { is_shared_on_disk,
+      "its file is on neither tmpfs nor hugetlbfs, where devices may not write "
+      "to it; use share=off or another place" },
+    { has_huge_pages,
+      "there may be no huge pages left, see HugePages_Free in /proc/meminfo" },
+};
+
+/* What can be with any memory */
+#define OTHER_CAUSES \
+    "a page of it may be poisoned (see the kernel's log), or its NUMA node full"
+
+static const char *explain_block(RAMBlock *block)
+{
+    for (int i = 0; i < ARRAY_SIZE(causes); i++) {
+        if (causes[i].may_be(block)) {
+            return causes[i].text;
+        }
     }
-    if (fd >= 0 && qemu_ram_is_shared(block) && !is_in_memory(fd)) {
-        return "its file is on neither tmpfs nor hugetlbfs, where devices may "
-               "not write to it; use share=off or another place";
-    }
-    return "a page of it may be poisoned (see the kernel's log), or its NUMA "
-           "node full";
+    return OTHER_CAUSES;
+}
+
+static void explain_region(const MemoryRegion *mr, Error **errp)
+{
+    Object *owner = memory_region_owner((MemoryRegion *)mr);
+    RAMBlock *block = mr->ram_block;
+
+    error_prepend(errp, "memory '%s' (%s, pages of %zu KiB): %s: ",
+                  memory_region_name(mr),
+                  owner ? object_get_typename(owner) : "the machine's",
+                  qemu_ram_pagesize(block) / (size_t)KiB, explain_block(block));
 }
 
 void vfio_memory_explain_efault(void *vaddr, Error **errp)
 {
     ram_addr_t offset;
-    RAMBlock *block;
     MemoryRegion *mr;
-    Object *owner;
 
     RCU_READ_LOCK_GUARD();
-    block = qemu_ram_block_from_host(vaddr, false, &offset);
     mr = memory_region_from_host(vaddr, &offset);
-    if (!block || !mr) {
-        return;
+    if (mr) {
+        explain_region(mr, errp);
     }
+}
 
-    owner = memory_region_owner(mr);
-    error_prepend(errp, "memory '%s' (%s, pages of %zu KiB): %s: ",
-                  memory_region_name(mr),
-                  owner ? object_get_typename(owner) : "the machine's",
-                  qemu_ram_pagesize(block) / (size_t)KiB, explain_block(block));
+typedef struct FindRegion {
+    const Cause *cause;
+    const MemoryRegion *found;
+} FindRegion;
+
+static bool find_region(Int128 start, Int128 len, const MemoryRegion *mr,
+                        hwaddr offset, void *opaque)
+{
+    FindRegion *find = opaque;
+
+    if (mr->ram_block && !memory_region_is_ram_device((MemoryRegion *)mr) &&
+        find->cause->may_be(mr->ram_block)) {
+        find->found = mr;
+    }
+    return find->found;
+}
+
+void vfio_memory_explain_any_efault(AddressSpace *as, Error **errp)
+{
+    FindRegion find = { };
+
+    RCU_READ_LOCK_GUARD();
+    for (int i = 0; i < ARRAY_SIZE(causes) && !find.found; i++) {
+        find.cause = &causes[i];
+        flatview_for_each_range(address_space_to_flatview(as), find_region,
+                                &find);
+    }
+    if (find.found) {
+        explain_region(find.found, errp);
+    } else {
+        error_prepend(errp, "some of the guest's memory cannot be locked: "
+                      OTHER_CAUSES ": ");
+    }
 }
 
 typedef struct FindDevice {

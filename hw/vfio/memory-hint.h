@@ -12,6 +12,9 @@
 /* EFAULT came from mapping memory at @vaddr; adds the cause to *@errp. */
 void vfio_memory_explain_efault(void *vaddr, Error **errp);
 
+/* EFAULT came from locking all of @as; adds what looks like the cause. */
+void vfio_memory_explain_any_efault(AddressSpace *as, Error **errp);
+
 /* The DIMM, virtio-mem or other memory device that brought @mr, or NULL */
 DeviceState *vfio_memory_device(MemoryRegion *mr);
 

@@ -780,9 +780,9 @@ static const Unpinnable unpinnable[] = {
     },
 };
 
-static void test_unpinnable_is_named(const void *data)
+static void plug_unpinnable(const Unpinnable *u, const char *options,
+                            const char *step)
 {
-    const Unpinnable *u = data;
     g_autofree char *error = NULL;
     g_autofree char *device = NULL;
     VFIOMachine *m;
@@ -790,11 +790,12 @@ static void test_unpinnable_is_named(const void *data)
     vfio_rig_use("iommufd");
     device = g_strdup_printf("%s,addr=4", vfio_rig_device("EDU0"));
     u->prepare();
-    m = vfio_machine_start("-m slots=1,maxmem=1G");
+    m = vfio_machine_start("-m slots=1,maxmem=1G %s", options);
     g_assert_null(vfio_memory_plug(m, "pc-dimm", 0, u->backend, u->size));
     error = vfio_machine_device_add(m, device);
     g_assert_nonnull(error);
     g_test_message("%s", error);
+    g_assert_nonnull(strstr(error, step));
     for (int i = 0; i < ARRAY_SIZE(u->words); i++) {
         g_assert_nonnull(strstr(error, u->words[i]));
     }
@@ -804,6 +805,33 @@ static void test_unpinnable_is_named(const void *data)
     }
     vfio_machine_stop(m);
     drop_huge_pages();
+}
+
+static void test_unpinnable_is_named(const void *data)
+{
+    plug_unpinnable(data, "", "cannot map memory for DMA at IOVA");
+}
+
+/*
+ * Beside a mediated device the memory is mapped already, and the kernel locks
+ * it when another device is attached.
+ */
+static void test_unpinnable_is_named_at_attach(const void *data)
+{
+    vfio_rig_write(MDEV_CREATE, MDEV_UUID);
+    plug_unpinnable(data, "-device vfio-pci,sysfsdev=" MDEV ",addr=5,"
+                    "iommufd=" VFIO_RIG_IOMMUFD,
+                    "cannot attach the device to I/O address space");
+    vfio_rig_write(MDEV "/remove", "1");
+}
+
+static void add_unpinnable(const Unpinnable *u)
+{
+    g_autofree char *beside = g_strdup_printf("%s-beside-mdev", u->name);
+
+    vfio_rig_add_data(u->name, VFIO_RIG_BOTH, test_unpinnable_is_named, u);
+    vfio_rig_add_data(beside, VFIO_RIG_BOTH, test_unpinnable_is_named_at_attach,
+                      u);
 }
 
 /* huge-pages= of the iommufd object, with memory of 2 MiB pages */
@@ -867,8 +895,7 @@ int main(int argc, char **argv)
         add_reserved(&reserved[i]);
     }
     for (int i = 0; i < ARRAY_SIZE(unpinnable); i++) {
-        vfio_rig_add_data(unpinnable[i].name, VFIO_RIG_BOTH,
-                          test_unpinnable_is_named, &unpinnable[i]);
+        add_unpinnable(&unpinnable[i]);
     }
     vfio_rig_add("move/far-bar-refuses-device", VFIO_RIG_BOTH,
                  test_far_bar_refuses_device);
