@@ -5,7 +5,7 @@
 # Tests what qemu-iommufd-host-check says of this host, and of devices in several
 # states. Its advice is followed, and has to help.
 #
-#     VFIO_TEST_KERNEL=plain|nocdev|nogroup|noremap|noiommu|stock host-check.sh
+#     VFIO_TEST_KERNEL=plain|nocdev|nogroup|noremap|noiommu|stock|own host-check.sh
 
 . /rig/lib.sh
 . /rig/tap.sh
@@ -342,6 +342,35 @@ no_iommu()
     check "... and a machine without one" says FAIL "an IOMMU" "the firmware tells of none"
 }
 
+# packaged: in a Debian with both packages. The rig has loaded the modules.
+packaged()
+{
+    release=$(uname -r)
+    /usr/sbin/modprobe -r vfio-pci vfio_iommu_type1 iommufd
+    mount -t tmpfs updates "/lib/modules/$release/updates"
+    look
+    check "a package that has not built its modules is told, and how to have it build them" \
+        says FAIL "option CONFIG_IOMMUFD" "modules install $release /lib/modules/$release/build"
+    mount -t tmpfs headers "$(readlink -f "/lib/modules/$release/build")"
+    look
+    check "that it lacks the kernel's headers is told" \
+        says FAIL "option CONFIG_IOMMUFD" "this kernel: its headers are missing"
+    check "... with what to install, for the other option as well" \
+        says FAIL "option CONFIG_VFIO_DEVICE_CDEV" "apt install linux-headers-$release"
+    check "... and the text says the same" as_text_too
+    mount -o remount,rw /
+    cp "/boot/config-$release" /boot/config-6.1.0-48-amd64
+    pretend /proc/sys/kernel/osrelease 6.1.0-48-amd64
+    look
+    check "a kernel that it has no modules for is told, and the one that it has" \
+        says FAIL "option CONFIG_IOMMUFD" "apt install linux-image-6.12-amd64"
+    umount /proc/sys/kernel/osrelease
+    umount "$(readlink -f "/lib/modules/$release/build")"
+    umount "/lib/modules/$release/updates"
+    look
+    check "with its modules it is all there" says PASS "option CONFIG_IOMMUFD" iommufd-dkms
+}
+
 case $VFIO_TEST_KERNEL in
 stock)   plan_and_do 4 good_host ;;
 plain)   plan_and_do 45 good_host drivers in_use permission kernels command_line ;;
@@ -349,4 +378,5 @@ nocdev)  plan_and_do 3 no_cdev ;;
 nogroup) plan_and_do 4 good_host ;;
 noremap) plan_and_do 3 no_remapping ;;
 noiommu) plan_and_do 5 no_iommu ;;
+own)     plan_and_do 6 packaged ;;
 esac
