@@ -497,7 +497,8 @@ static void iommufd_backend_get_map_threads(Object *obj, Visitor *v,
                                             const char *name, void *opaque,
                                             Error **errp)
 {
-    uint32_t value = iommufd_map_threads(IOMMUFD_BACKEND(obj));
+    IOMMUFDBackend *be = IOMMUFD_BACKEND(obj);
+    uint32_t value = be->users ? be->threads : iommufd_map_threads(be);
 
     visit_type_uint32(v, name, &value, errp);
 }

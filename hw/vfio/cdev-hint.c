@@ -367,7 +367,9 @@ static void explain_attach_einval(VFIODevice *vbasedev, VFIOAddressSpace *space,
 /* What is mapped for mediated devices is locked once another device comes. */
 static void explain_attach_efault(VFIOContainer *base, Error **errp)
 {
-    if (vfio_iommufd_container(base)->mapped) {
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+
+    if (container->mapped && !container->pinning) {
         vfio_memory_explain_any_efault(base->space->as, errp);
     }
 }
