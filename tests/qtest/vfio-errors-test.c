@@ -504,8 +504,8 @@ static void check_race(VFIOMachine *machines[2], char *states[2])
 {
     g_autofree char *node = vfio_rig_iommufd() ? vfio_rig_cdev_node("EDU0")
                                                : vfio_rig_group_node("EDU0");
-    g_autofree char *errors[2] = {};
     g_autofree char *after = NULL;
+    char *errors[2];
     VFIOEdu *edu;
     int winner;
 
@@ -531,6 +531,10 @@ static void check_race(VFIOMachine *machines[2], char *states[2])
     vfio_machine_device_del(machines[winner], "victim", SLOT);
     g_assert_true(vfio_rig_wait(vfio_machine_holds(machines[winner],
                                                    node) == 0));
+
+    for (int i = 0; i < 2; i++) {
+        g_free(errors[i]);
+    }
 }
 
 static void test_two_qemus_race(void)
