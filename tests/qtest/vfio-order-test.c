@@ -465,6 +465,7 @@ static void add_device_by_name(Walk *w)
                    success;
     }
     if (!expected.who) {
+        g_assert_nonnull(file);
         expected = file->context
                    ? (Outcome) { vfio_rig_address(d->name), "bound already" }
                    : bind_device(w, d, context);

@@ -433,6 +433,7 @@ static Request check_undone(char **lines, int from)
     const char *line = find_parallel(lines, from);
     g_autoptr(GArray) maps = requests(lines, from, MAP);
     g_autoptr(GArray) unmaps = requests(lines, from, UNMAP);
+    const Request *failed;
     uint64_t first, end;
     int mapped = 0;
 
@@ -448,8 +449,9 @@ static Request check_undone(char **lines, int from)
         }
     }
     g_assert_cmpint(mapped, >, 0);
-    g_assert_nonnull(find_failed(maps));
-    return *find_failed(maps);
+    failed = find_failed(maps);
+    g_assert_nonnull(failed);
+    return *failed;
 }
 
 static void check_says_range(const char *text, const Request *failed)
