@@ -465,12 +465,13 @@ static void add_device_by_name(Walk *w)
                    success;
     }
     if (!expected.who) {
-        g_assert_nonnull(file);
+        g_assert(file);
         expected = file->context
                    ? (Outcome) { vfio_rig_address(d->name), "bound already" }
                    : bind_device(w, d, context);
     }
     if (!expected.who) {
+        g_assert(file);
         expected = attach_device(w, d, o);
         file->context = context;
     }
