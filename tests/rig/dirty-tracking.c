@@ -1,85 +1,37 @@
 /*
- * Asks iommufd whether the IOMMU tracks what the rig's NVME0 writes. TAP.
+ * Asks iommufd whether the IOMMU tracks what devices write, and has edu0 write. TAP.
  *
  *     dirty-tracking yes|no
  *
- * yes  it says that it does, and makes page tables that do
- * no   it says that it does not, and makes none
+ * yes  it says that it does, and tells exactly what was written
+ * no   it says that it does not, and makes no page table that does
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <glob.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <linux/iommufd.h>
-#include "hw/vfio/vfio-abi.h"
+#include "raw-vfio.h"
 
-static int iommufd;
-static int failed;
+#define IOVA    (64 << 20)
+#define PAGES   (2 * LARGE_PAGE / PAGE)
 
-static void check(bool kept, const char *promise)
-{
-    static int count;
+/* One bit for each page from IOVA on */
+typedef uint64_t Bitmap[PAGES / 64];
 
-    printf("%sok %d - %s\n", kept ? "" : "not ", ++count, promise);
-    failed += !kept;
-}
-
-/* must: what the checks stand on */
-static int must(int ret, const char *what)
-{
-    if (ret < 0) {
-        printf("Bail out! %s: %s\n", what, strerror(errno));
-        exit(EXIT_FAILURE);
-    }
-    return ret;
-}
-
-/* device_open: the character device of the PCI device at @address */
-static int device_open(const char *address)
-{
-    char path[512];
-    glob_t found;
-
-    snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev/vfio*",
-             address);
-    must(glob(path, 0, NULL, &found) ? -1 : 0, path);
-    snprintf(path, sizeof(path), "/dev/vfio/devices/%s",
-             strrchr(found.gl_pathv[0], '/') + 1);
-    globfree(&found);
-    return must(open(path, O_RDWR), path);
-}
-
-static __u32 device_bind(const char *address)
-{
-    struct vfio_device_bind_iommufd bind = {
-        .argsz = sizeof(bind),
-        .iommufd = iommufd,
-    };
-
-    must(ioctl(device_open(address), VFIO_DEVICE_BIND_IOMMUFD, &bind), "bind");
-    return bind.out_devid;
-}
-
-static __u32 ioas_alloc(void)
-{
-    struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
-
-    must(ioctl(iommufd, IOMMU_IOAS_ALLOC, &alloc), "IOMMU_IOAS_ALLOC");
-    return alloc.out_ioas_id;
-}
+typedef struct Tracked {
+    Device edu;
+    __u32 ioas;
+    __u32 table;
+    uint8_t *memory;
+} Tracked;
 
 static bool tells_of_tracking(__u32 device)
 {
     struct iommu_hw_info info = { .size = sizeof(info), .dev_id = device };
 
-    must(ioctl(iommufd, IOMMU_GET_HW_INFO, &info), "IOMMU_GET_HW_INFO");
+    errno = iommufd_error(IOMMU_GET_HW_INFO, &info);
+    must(errno ? -1 : 0, "IOMMU_GET_HW_INFO");
     return info.out_capabilities & IOMMU_HW_CAP_DIRTY_TRACKING;
 }
 
@@ -93,50 +45,44 @@ static __u32 page_table(__u32 device, __u32 ioas, __u32 flags)
         .pt_id = ioas,
     };
 
-    return ioctl(iommufd, IOMMU_HWPT_ALLOC, &alloc) ? 0 : alloc.out_hwpt_id;
+    errno = iommufd_error(IOMMU_HWPT_ALLOC, &alloc);
+    return errno ? 0 : alloc.out_hwpt_id;
 }
 
-/* tracking_error: of the ioctl that begins to track; 0 for none */
-static int tracking_error(__u32 page_table)
+/* tracking_error: of the ioctl that begins to track, or ends it; 0 for none */
+static int tracking_error(__u32 page_table, bool on)
 {
     struct iommu_hwpt_set_dirty_tracking set = {
         .size = sizeof(set),
-        .flags = IOMMU_HWPT_DIRTY_TRACKING_ENABLE,
+        .flags = on ? IOMMU_HWPT_DIRTY_TRACKING_ENABLE : 0,
         .hwpt_id = page_table,
     };
 
-    return ioctl(iommufd, IOMMU_HWPT_SET_DIRTY_TRACKING, &set) ? errno : 0;
+    return iommufd_error(IOMMU_HWPT_SET_DIRTY_TRACKING, &set);
 }
 
 /* bitmap_error: of the ioctl that reads what was written; 0 for none */
-static int bitmap_error(__u32 page_table)
+static int bitmap_error(__u32 page_table, Bitmap bits, __u32 flags)
 {
-    __u64 bits = 0;
     struct iommu_hwpt_get_dirty_bitmap get = {
         .size = sizeof(get),
         .hwpt_id = page_table,
-        .length = 4096,
-        .page_size = 4096,
-        .data = (uintptr_t)&bits,
+        .flags = flags,
+        .iova = IOVA,
+        .length = PAGES * PAGE,
+        .page_size = PAGE,
+        .data = (uintptr_t)bits,
     };
 
-    return ioctl(iommufd, IOMMU_HWPT_GET_DIRTY_BITMAP, &get) ? errno : 0;
-}
-
-static void check_tracks(__u32 device, __u32 ioas)
-{
-    __u32 table;
-
-    table = page_table(device, ioas, IOMMU_HWPT_ALLOC_DIRTY_TRACKING);
-    check(tells_of_tracking(device), "the IOMMU tells that it tracks writes");
-    check(table, "a page table that tracks can be had");
-    check(tracking_error(table) == 0, "it begins to track");
-    check(bitmap_error(table) == 0, "it tells what was written");
+    memset(bits, 0, sizeof(Bitmap));
+    return iommufd_error(IOMMU_HWPT_GET_DIRTY_BITMAP, &get);
 }
 
 static void check_refuses(__u32 device, __u32 ioas)
 {
+    Bitmap bits;
     __u32 table;
+    int error;
 
     check(!tells_of_tracking(device),
           "the IOMMU does not tell that it tracks writes");
@@ -145,20 +91,127 @@ static void check_refuses(__u32 device, __u32 ioas)
           "a page table that tracks is refused as not supported");
     table = page_table(device, ioas, 0);
     check(table, "one that does not track can be had");
-    check(tracking_error(table) == EOPNOTSUPP, "it does not begin to track");
-    check(bitmap_error(table) == EINVAL || bitmap_error(table) == EOPNOTSUPP,
+    check(tracking_error(table, true) == EOPNOTSUPP, "it does not begin to track");
+    error = bitmap_error(table, bits, 0);
+    check(error == EINVAL || error == EOPNOTSUPP,
           "it does not tell what was written");
+}
+
+/* Whether these pages are told to be written, and no others */
+static bool are_written(Tracked *t, __u32 flags, int count, const int *pages)
+{
+    Bitmap expected = {}, bits;
+
+    for (int i = 0; i < count; i++) {
+        expected[pages[i] / 64] |= 1ull << pages[i] % 64;
+    }
+    return bitmap_error(t->table, bits, flags) == 0 &&
+           memcmp(bits, expected, sizeof(bits)) == 0;
+}
+
+#define WRITTEN(t, flags, ...) are_written(t, flags,                    \
+    sizeof((int[]){ __VA_ARGS__ }) / sizeof(int), (int[]){ __VA_ARGS__ })
+
+static void write_page(Tracked *t, int page)
+{
+    edu_dma(&t->edu, true, IOVA + page * PAGE, 16);
+}
+
+static void check_small_pages(Tracked *t)
+{
+    check(are_written(t, 0, 0, NULL), "nothing is written at first");
+    write_page(t, 5);
+    write_page(t, 700);
+    check(WRITTEN(t, IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR, 5, 700),
+          "it is told which pages were written");
+    check(WRITTEN(t, 0, 5, 700), "... and again, if that was asked for");
+    check(are_written(t, 0, 0, NULL), "... and not again, if it was not");
+    write_page(t, 700);
+    check(WRITTEN(t, 0, 700), "... until one is written again");
+    edu_dma(&t->edu, true, IOVA + 10 * PAGE - 8, 16);
+    check(WRITTEN(t, 0, 9, 10), "a write to two pages is one to both");
+    edu_dma(&t->edu, false, IOVA + 20 * PAGE, 16);
+    check(are_written(t, 0, 0, NULL), "what is read is not written");
+    /* its translation is in the IOTLB, as long as nobody asks in between */
+    edu_dma(&t->edu, false, IOVA + 21 * PAGE, 16);
+    write_page(t, 21);
+    check(WRITTEN(t, 0, 21), "what was read, and then written, is written");
+}
+
+/* What 512 bits say together is one large page. */
+static void check_large_pages(Tracked *t)
+{
+    Bitmap bits, expected = {};
+
+    memset((char *)expected + sizeof(Bitmap) / 2, 0xff, sizeof(Bitmap) / 2);
+    check(are_written(t, 0, 0, NULL), "no large page is written at first");
+    write_page(t, PAGES / 2 + 5);
+    check(bitmap_error(t->table, bits, 0) == 0 &&
+          memcmp(bits, expected, sizeof(bits)) == 0,
+          "all of a large page is written where a part of it is");
+    check(are_written(t, 0, 0, NULL), "... which is not told again");
+    write_page(t, PAGES - 1);
+    check(bitmap_error(t->table, bits, 0) == 0 &&
+          memcmp(bits, expected, sizeof(bits)) == 0,
+          "... until a part of it is written again");
+}
+
+static void check_switch(Tracked *t)
+{
+    write_page(t, 3);
+    check(tracking_error(t->table, false) == 0, "it ends to track");
+    write_page(t, 4);
+    check(tracking_error(t->table, true) == 0, "it begins again");
+    check(are_written(t, 0, 0, NULL), "... and nothing is written");
+    write_page(t, 4);
+    check(WRITTEN(t, 0, 4), "... until it is");
+}
+
+/* The first device of a table is attached before it tracks, others may come later. */
+static void check_tracks(Tracked *t, bool small)
+{
+    t->ioas = ioas_alloc();
+    if (small) {
+        ioas_use_small_pages(t->ioas);
+    }
+    ioas_map(t->ioas, t->memory, IOVA, PAGES * PAGE);
+    t->table = page_table(t->edu.id, t->ioas, IOMMU_HWPT_ALLOC_DIRTY_TRACKING);
+    check(t->table, "a page table that tracks can be had");
+    device_attach(&t->edu, t->table);
+    check(tracking_error(t->table, true) == 0, "it begins to track");
+    (small ? check_small_pages : check_large_pages)(t);
+    if (small) {
+        check_switch(t);
+    }
+    check(tracking_error(t->table, false) == 0, "it ends");
+}
+
+/* What is told is what happened. */
+static void check_data(Tracked *t)
+{
+    memset(t->memory, 0, PAGES * PAGE);
+    memset(t->memory + 7 * PAGE, 0x5a, PAGE);
+    edu_dma(&t->edu, false, IOVA + 7 * PAGE, 100);
+    edu_dma(&t->edu, true, IOVA + 8 * PAGE, 100);
+    check(!memcmp(t->memory + 7 * PAGE, t->memory + 8 * PAGE, 100) &&
+          !t->memory[8 * PAGE + 100], "the data came through both tables");
 }
 
 int main(int argc, char **argv)
 {
     bool tracks = argc == 2 && strcmp(argv[1], "yes") == 0;
-    __u32 device;
+    Tracked t = { .edu = device_open("edu0") };
 
-    iommufd = must(open("/dev/iommu", O_RDWR), "/dev/iommu");
-    device = device_bind(getenv("VFIO_TEST_NVME0"));
-
-    printf("TAP version 13\n1..%d\n", tracks ? 4 : 5);
-    (tracks ? check_tracks : check_refuses)(device, ioas_alloc());
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    if (!tracks) {
+        check_refuses(t.edu.id, ioas_alloc());
+        return finish();
+    }
+    check(tells_of_tracking(t.edu.id), "the IOMMU tells that it tracks writes");
+    t.memory = large_pages(PAGES * PAGE);
+    edu_enable(&t.edu);
+    check_tracks(&t, true);
+    check_data(&t);
+    check_tracks(&t, false);
+    check_data(&t);
+    return finish();
 }

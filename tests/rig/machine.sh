@@ -37,14 +37,14 @@ machine_accel()
     esac
 }
 
-# machine_iommu: with RIG_TRACKING it says that it tracks what devices write, which is
-# part of its scalable mode. That is not true.
+# machine_iommu: with RIG_TRACKING it tracks what devices write, which is part of its
+# scalable mode.
 machine_iommu()
 {
     local iommu=intel-iommu,intremap=$RIG_INTREMAP
 
     if [ "$RIG_TRACKING" = on ]; then
-        iommu+=,x-scalable-mode=on,x-report-slads=on
+        iommu+=,x-scalable-mode=on,x-ssads=on
         MACHINE_KERNEL+=("intel_iommu=on,sm_on")
     fi
     MACHINE+=(-device "$iommu")
