@@ -65,4 +65,82 @@ struct vfio_device_detach_iommufd_pt {
 
 #endif /* VFIO_PCI_HOT_RESET_FLAG_DEV_ID */
 
+#ifndef VFIO_MIGRATION_PRE_COPY
+
+/*
+ * Migration, protocol version 2: a flag of VFIO_DEVICE_FEATURE_MIGRATION, and two
+ * values of enum vfio_device_mig_state.  A device can go there only if it has
+ * the flag, and VFIO_MIGRATION_P2P as well for the second one.
+ */
+#define VFIO_MIGRATION_PRE_COPY         (1 << 2)
+#define VFIO_DEVICE_STATE_PRE_COPY      6
+#define VFIO_DEVICE_STATE_PRE_COPY_P2P  7
+
+/*
+ * For the data_fd of a device in PRE_COPY or PRE_COPY_P2P.  The device should
+ * not be stopped before @initial_bytes are 0; @dirty_bytes have changed since
+ * they were read.
+ */
+struct vfio_precopy_info {
+    __u32 argsz;
+    __u32 flags;
+    __aligned_u64 initial_bytes;
+    __aligned_u64 dirty_bytes;
+};
+#define VFIO_MIG_GET_PRECOPY_INFO _IO(VFIO_TYPE, VFIO_BASE + 21)
+
+#endif /* VFIO_MIGRATION_PRE_COPY */
+
+#ifndef VFIO_DEVICE_FEATURE_MIG_DATA_SIZE
+
+/*
+ * GET, in any state: an estimate of what would have to be sent if the device
+ * went to STOP_COPY now
+ */
+struct vfio_device_feature_mig_data_size {
+    __aligned_u64 stop_copy_length;
+};
+#define VFIO_DEVICE_FEATURE_MIG_DATA_SIZE 9
+
+#endif /* VFIO_DEVICE_FEATURE_MIG_DATA_SIZE */
+#ifndef VFIO_DEVICE_FEATURE_DMA_LOGGING_START
+
+/*
+ * SET: log the device's writes to memory at some IOVAs.  @page_size is the
+ * finest that is wanted, and becomes what the device has; @ranges points to
+ * @num_ranges of struct vfio_device_feature_dma_logging_range, each of whole
+ * pages, without overlap.  What is outside of them is not logged.
+ */
+#define VFIO_DEVICE_FEATURE_DMA_LOGGING_START 6
+
+struct vfio_device_feature_dma_logging_control {
+    __aligned_u64 page_size;
+    __u32 num_ranges;
+    __u32 __reserved;
+    __aligned_u64 ranges;
+};
+
+struct vfio_device_feature_dma_logging_range {
+    __aligned_u64 iova;
+    __aligned_u64 length;
+};
+
+/* SET, without a payload: undo that. */
+#define VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP 7
+
+/*
+ * GET: set a bit in @bitmap for each page of @page_size bytes that was written
+ * to, the first one for @iova, and forget what is reported.
+ */
+#define VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT 8
+
+struct vfio_device_feature_dma_logging_report {
+    __aligned_u64 iova;
+    __aligned_u64 length;
+    __aligned_u64 page_size;
+    __aligned_u64 bitmap;
+};
+
+#endif /* VFIO_DEVICE_FEATURE_DMA_LOGGING_START */
+
 #endif /* HW_VFIO_VFIO_ABI_H */
