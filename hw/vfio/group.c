@@ -12,6 +12,7 @@
 #include <glob.h>
 
 #include "hw/vfio/vfio-common.h"
+#include "mig.h"
 #include "qapi/error.h"
 #include "sysemu/iommufd.h"
 
@@ -151,8 +152,14 @@ bool vfio_legacy_attach_device(VFIODevice *vbasedev, AddressSpace *as,
         goto put_group;
     }
 
+    if (!vfio_mig_query(vbasedev, errp)) {
+        goto put_device;
+    }
+
     return true;
 
+put_device:
+    vfio_put_base_device(vbasedev);
 put_group:
     vfio_put_group(group);
     return false;
@@ -162,6 +169,7 @@ void vfio_legacy_detach_device(VFIODevice *vbasedev)
 {
     VFIOGroup *group = vbasedev->group;
 
+    vfio_mig_forget(vbasedev);
     vfio_put_base_device(vbasedev);
     vfio_put_group(group);
 }

@@ -23,6 +23,7 @@
 #include "cdev.h"
 #include "hw/vfio/kvm-device.h"
 #include "iommufd.h"
+#include "mig.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "reach.h"
@@ -644,6 +645,7 @@ static bool vfio_iommufd_attach_device(VFIODevice *vbasedev, AddressSpace *as,
 
     if (!vfio_cdev_check_iommu(vbasedev, be, errp) ||
         !vfio_cdev_get_info(vbasedev, errp) ||
+        !vfio_mig_query(vbasedev, errp) ||
         !vfio_iommufd_keep_pages(vbasedev, true, errp)) {
         goto close;
     }
@@ -669,6 +671,7 @@ put_container:
 allow_discard:
     vfio_iommufd_keep_pages(vbasedev, false, &error_abort);
 close:
+    vfio_mig_forget(vbasedev);
     vfio_iommufd_del_from_kvm(vbasedev);
     vfio_cdev_close(vbasedev);
 disconnect:
@@ -691,6 +694,7 @@ static void vfio_iommufd_detach_device(VFIODevice *vbasedev)
     vfio_iommufd_put_container(container);
     vfio_reach_tell_guest(as, NULL);
     vfio_iommufd_keep_pages(vbasedev, false, &error_abort);
+    vfio_mig_forget(vbasedev);
     vfio_iommufd_del_from_kvm(vbasedev);
     vfio_cdev_close(vbasedev);
     iommufd_backend_disconnect(be);

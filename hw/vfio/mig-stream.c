@@ -1,0 +1,602 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A VFIO device in the migration stream
+ *
+ * The sections of a device are the same as in newer releases, which can send to
+ * and receive from this one.  What is in them begins with a word of 64 bits:
+ *
+ *   START   SETUP, END
+ *   PART    { DATA, size, bytes }, END       while the guest runs, any number
+ *   END     { DATA, size, bytes }, END       until the device has no more
+ *   FULL    CONFIG, what the bus has, END    after the END of all devices
+ *
+ * The bytes are what the device's descriptor gives, in order; how they are cut
+ * is of no importance.
+ *
+ * At CONFIG the receiver leaves RESUMING, which is when the driver looks at
+ * what it was given.  So bad data are found while the sender can still go on,
+ * if it waits for the answer (migration capability return-path).
+ *
+ * A part is sent for VFIO_MIG_TURN, and not for a fixed number of bytes:
+ * between two parts all of RAM may be looked through for dirty pages.
+ */
+#include "qemu/osdep.h"
+#include <sys/ioctl.h>
+
+#include "mig.h"
+#include "migration/migration.h"
+#include "migration/qemu-file.h"
+#include "migration/register.h"
+#include "migration/vmstate.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/stats64.h"
+#include "qemu/timer.h"
+#include "qemu/units.h"
+#include "sysemu/iommufd.h"
+#include "sysemu/runstate.h"
+#include "trace.h"
+
+#define VFIO_MIG_END                0xffffffffef100001ULL
+#define VFIO_MIG_CONFIG             0xffffffffef100002ULL
+#define VFIO_MIG_SETUP              0xffffffffef100003ULL
+#define VFIO_MIG_DATA               0xffffffffef100004ULL
+#define VFIO_MIG_INIT_DATA_SENT     0xffffffffef100005ULL
+#define VFIO_MIG_CONFIG_LOAD_READY  0xffffffffef100006ULL
+
+#define VFIO_MIG_TURN 50    /* milliseconds */
+
+/* How often it keeps the VM from stopping though the rest makes no progress */
+#define VFIO_MIG_INSIST 8
+
+/* More than any downtime allows, where the driver does not say how much */
+#define VFIO_MIG_UNKNOWN_SIZE (100 * GiB)
+
+static Stat64 bytes_sent;
+
+int64_t vfio_mig_bytes_sent(void)
+{
+    return stat64_get(&bytes_sent);
+}
+
+void vfio_mig_forget_bytes_sent(void)
+{
+    stat64_init(&bytes_sent, 0);
+}
+
+/* Saving */
+
+/*
+ * Only the error of a file that fails while the guest runs finds its way into
+ * query-migrate, and none finds it into the answer to a snapshot.
+ */
+static int vfio_mig_save_failed(VFIOMig *mig, QEMUFile *f, Error *err)
+{
+    error_prepend(&err, VFIO_MSG_PREFIX, mig->vbasedev->name);
+    if (runstate_check(RUN_STATE_SAVE_VM)) {
+        error_report_err(error_copy(err));
+    }
+    migrate_set_error(migrate_get_current(), err);
+    qemu_file_set_error_obj(f, -EIO, err);
+    return -EIO;
+}
+
+/* For the migration thread */
+static bool vfio_mig_check_locked(VFIOMig *mig, Error **errp)
+{
+    bool ok = true;
+
+    if (qatomic_read(&mig->error)) {
+        qemu_mutex_lock_iothread();
+        ok = vfio_mig_check(mig, errp);
+        qemu_mutex_unlock_iothread();
+    }
+    return ok;
+}
+
+static void vfio_mig_take_off(uint64_t *bytes, uint64_t *size)
+{
+    uint64_t part = MIN(*bytes, *size);
+
+    *bytes -= part;
+    *size -= part;
+}
+
+static void vfio_mig_count(VFIOMig *mig, uint64_t size)
+{
+    stat64_add(&bytes_sent, size);
+    vfio_mig_take_off(&mig->initial_bytes, &size);
+    vfio_mig_take_off(&mig->dirty_bytes, &size);
+}
+
+/* What the kernel says to a read when the device has been reset: ENODEV */
+static void vfio_mig_explain_read(int err, Error **errp)
+{
+    if (err == ENODEV) {
+        iommufd_error_append_remedy(errp, "it was reset while it was being "
+                                    "migrated, so migrate again");
+    }
+}
+
+/*
+ * Send a record, if the device has data for one.  Drivers say in two ways that
+ * there are none now, but may be later: ENOMSG, or 0 as at the end.
+ *
+ * Returns how much was sent, or -errno.
+ */
+static ssize_t vfio_mig_save_record(VFIOMig *mig, QEMUFile *f, bool last,
+                                    Error **errp)
+{
+    ERRP_GUARD();
+    ssize_t size;
+    int err;
+
+    TFR(size = read(mig->data_fd, mig->buffer, VFIO_MIG_BUFFER));
+    err = size < 0 ? errno : 0;
+    trace_vfio_mig_save_record(mig->vbasedev->name, size, err);
+    if (err == ENOMSG && !last) {
+        return 0;
+    }
+    if (err) {
+        error_setg_errno(errp, err, "cannot read its state");
+        vfio_mig_explain_read(err, errp);
+        return -err;
+    }
+
+    if (size) {
+        qemu_put_be64(f, VFIO_MIG_DATA);
+        qemu_put_be64(f, size);
+        qemu_put_buffer(f, mig->buffer, size);
+        vfio_mig_count(mig, size);
+    }
+    return size;
+}
+
+/* A guest that stands may have been reset, and its device with it. */
+static bool vfio_mig_first_state(VFIOMig *mig, Error **errp)
+{
+    if (mig->state == VFIO_DEVICE_STATE_ERROR) {
+        error_setg(errp, "it does not work any more, as a reset failed");
+        return false;
+    }
+    if (mig->state != VFIO_DEVICE_STATE_RUNNING) {
+        return true;
+    }
+    if (!vfio_mig_guest_runs()) {
+        return vfio_mig_set_state(mig, VFIO_DEVICE_STATE_STOP, errp);
+    }
+    return !(mig->flags & VFIO_MIGRATION_PRE_COPY) ||
+           vfio_mig_set_state(mig, VFIO_DEVICE_STATE_PRE_COPY, errp);
+}
+
+static bool vfio_mig_begin_saving(VFIOMig *mig, Error **errp)
+{
+    return vfio_mig_check_kind(mig->vbasedev, errp) &&
+           vfio_mig_begin(mig, VFIO_MIG_SAVING, errp) &&
+           vfio_mig_first_state(mig, errp);
+}
+
+/* Without the big lock, also for a snapshot */
+static int vfio_mig_save_setup(QEMUFile *f, void *opaque)
+{
+    VFIOMig *mig = opaque;
+    Error *err = NULL;
+    bool ok;
+
+    qemu_put_be64(f, VFIO_MIG_SETUP);
+    qemu_mutex_lock_iothread();
+    ok = vfio_mig_begin_saving(mig, &err);
+    qemu_mutex_unlock_iothread();
+    if (!ok) {
+        return vfio_mig_save_failed(mig, f, err);
+    }
+    qemu_put_be64(f, VFIO_MIG_END);
+    return qemu_file_get_error(f);
+}
+
+static void vfio_mig_ask_pre_copy(VFIOMig *mig)
+{
+    struct vfio_precopy_info info = {
+        .argsz = sizeof(info),
+    };
+    int ret = ioctl(mig->data_fd, VFIO_MIG_GET_PRECOPY_INFO, &info) ? -errno
+                                                                    : 0;
+
+    trace_vfio_mig_ask_pre_copy(mig->vbasedev->name, info.initial_bytes,
+                                info.dirty_bytes, ret);
+    /* EINVAL: the device has just stopped; others show at the next read. */
+    mig->initial_bytes = ret ? 0 : info.initial_bytes;
+    mig->dirty_bytes = ret ? 0 : info.dirty_bytes;
+}
+
+static uint64_t vfio_mig_ask_size(VFIOMig *mig)
+{
+    struct vfio_device_feature_mig_data_size size = {};
+    int ret = vfio_feature(mig->vbasedev, VFIO_DEVICE_FEATURE_GET |
+                           VFIO_DEVICE_FEATURE_MIG_DATA_SIZE,
+                           &size, sizeof(size));
+
+    if (!ret) {
+        return size.stop_copy_length;
+    }
+    if (!mig->unknown_size_said) {
+        mig->unknown_size_said = true;
+        warn_report(VFIO_MSG_PREFIX "its driver does not tell how much state "
+                    "it has (%s), so no downtime-limit seems long enough; stop "
+                    "the VM, and the migration goes on", mig->vbasedev->name,
+                    strerror(-ret));
+    }
+    return VFIO_MIG_UNKNOWN_SIZE;
+}
+
+/*
+ * The device should send its first bytes before it stops.  It has its turn when
+ * the rest of the VM was sent, and that may never be if RAM changes fast.
+ */
+static bool vfio_mig_insists(VFIOMig *mig, uint64_t others)
+{
+    if (others < mig->others_least) {
+        mig->others_least = others;
+        mig->insisted = 0;
+    } else {
+        mig->insisted++;
+    }
+    return mig->initial_bytes && mig->insisted < VFIO_MIG_INSIST;
+}
+
+/*
+ * Asked at the end of every round, and RAM first.  What the device would have
+ * to send when it stops is asked for only if RAM would not keep it from
+ * stopping: drivers may have to work for the answer.  If the guest stands there
+ * is no downtime to be kept short.
+ *
+ * Without the big lock
+ */
+static void vfio_mig_save_pending(QEMUFile *f, void *opaque,
+                                  uint64_t threshold, uint64_t *pre_copy,
+                                  uint64_t *compatible, uint64_t *post_copy)
+{
+    VFIOMig *mig = opaque;
+    uint64_t others = *pre_copy + *compatible + *post_copy;
+    bool pre_copying = vfio_mig_is_pre_copying(mig);
+    Error *err = NULL;
+    uint64_t size;
+
+    if (mig->session != VFIO_MIG_SAVING ||
+        !vfio_mig_is_running(mig->vbasedev)) {
+        return;
+    }
+    if (!vfio_mig_check_locked(mig, &err)) {
+        vfio_mig_save_failed(mig, f, err);
+        return;
+    }
+
+    size = mig->initial_bytes + mig->dirty_bytes;
+    if (others + size < threshold) {
+        if (pre_copying) {
+            vfio_mig_ask_pre_copy(mig);
+        }
+        size = MAX(mig->initial_bytes + mig->dirty_bytes,
+                   vfio_mig_ask_size(mig));
+    }
+    if (others + size < threshold && vfio_mig_insists(mig, others)) {
+        size = threshold;
+    }
+    trace_vfio_mig_save_pending(mig->vbasedev->name, size, others, threshold);
+    *pre_copy += size;
+}
+
+static bool vfio_mig_has_parts(void *opaque)
+{
+    return vfio_mig_is_pre_copying(opaque);
+}
+
+/* Without the big lock; returns 1, as the next device may have its turn. */
+static int vfio_mig_save_part(QEMUFile *f, void *opaque)
+{
+    VFIOMig *mig = opaque;
+    int64_t end = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + VFIO_MIG_TURN;
+    Error *err = NULL;
+    ssize_t size;
+
+    if (!vfio_mig_check_locked(mig, &err)) {
+        return vfio_mig_save_failed(mig, f, err);
+    }
+
+    mig->others_least = UINT64_MAX;
+    do {
+        size = vfio_mig_save_record(mig, f, false, &err);
+        if (size < 0) {
+            return vfio_mig_save_failed(mig, f, err);
+        }
+    } while (size && !qemu_file_rate_limit(f) &&
+             qemu_clock_get_ms(QEMU_CLOCK_REALTIME) < end);
+
+    qemu_put_be64(f, VFIO_MIG_END);
+    return qemu_file_get_error(f) ?: 1;
+}
+
+static bool vfio_mig_save_rest(VFIOMig *mig, QEMUFile *f, Error **errp)
+{
+    ssize_t size;
+
+    if (!vfio_mig_check(mig, errp) ||
+        !vfio_mig_set_state(mig, VFIO_DEVICE_STATE_STOP_COPY, errp) ||
+        !vfio_mig_check(mig, errp)) {
+        return false;
+    }
+    do {
+        size = vfio_mig_save_record(mig, f, true, errp);
+    } while (size > 0 && !qemu_file_get_error(f));
+    return size >= 0;
+}
+
+static int vfio_mig_save_end(QEMUFile *f, void *opaque)
+{
+    VFIOMig *mig = opaque;
+    Error *err = NULL;
+
+    if (mig->session != VFIO_MIG_SAVING) {
+        return -EINVAL;     /* save_setup() has failed, and said why */
+    }
+    if (!vfio_mig_save_rest(mig, f, &err)) {
+        return vfio_mig_save_failed(mig, f, err);
+    }
+    qemu_put_be64(f, VFIO_MIG_END);
+    return qemu_file_get_error(f);
+}
+
+static void vfio_mig_save_config(QEMUFile *f, void *opaque)
+{
+    VFIOMig *mig = opaque;
+
+    qemu_put_be64(f, VFIO_MIG_CONFIG);
+    mig->vbasedev->ops->vfio_save_config(mig->vbasedev, f);
+    qemu_put_be64(f, VFIO_MIG_END);
+}
+
+/* The state after a migration that was done, or failed, or was cancelled */
+static bool vfio_mig_last_state(VFIOMig *mig, Error **errp)
+{
+    if (vfio_mig_is_pre_copying(mig)) {
+        return vfio_mig_guest_runs()
+               ? vfio_mig_start(mig, errp)
+               : vfio_mig_set_state(mig, VFIO_DEVICE_STATE_STOP, errp);
+    }
+    return mig->state != VFIO_DEVICE_STATE_STOP_COPY ||
+           vfio_mig_set_state(mig, VFIO_DEVICE_STATE_STOP, errp);
+}
+
+/* The migration thread has come to its end. */
+static void vfio_mig_save_cleanup(void *opaque)
+{
+    VFIOMig *mig = opaque;
+    Error *err = NULL;
+
+    if (mig->session != VFIO_MIG_SAVING) {
+        return;
+    }
+    if (!vfio_mig_last_state(mig, &err)) {
+        error_reportf_err(err, VFIO_MSG_PREFIX, mig->vbasedev->name);
+    }
+    vfio_mig_end(mig);
+}
+
+/* Loading: in a coroutine of the main thread, with the big lock */
+
+/* A device that has not got its state is in RESUMING still; see mig-run.c. */
+static int vfio_mig_load_cleanup(void *opaque)
+{
+    VFIOMig *mig = opaque;
+
+    if (mig->session == VFIO_MIG_LOADING) {
+        vfio_mig_end(mig);
+    }
+    return 0;
+}
+
+static int vfio_mig_load_setup(QEMUFile *f, void *opaque)
+{
+    VFIOMig *mig = opaque;
+    Error *err = NULL;
+
+    vfio_mig_load_cleanup(mig);     /* of one that did not get far */
+    if (!vfio_mig_begin(mig, VFIO_MIG_LOADING, &err)) {
+        error_reportf_err(err, VFIO_MSG_PREFIX, mig->vbasedev->name);
+        return -EBUSY;
+    }
+    if (!vfio_mig_set_state(mig, VFIO_DEVICE_STATE_RESUMING, &err)) {
+        error_reportf_err(err, VFIO_MSG_PREFIX, mig->vbasedev->name);
+        vfio_mig_end(mig);
+        return -EIO;
+    }
+    return 0;
+}
+
+static void vfio_mig_explain_refusal(Error **errp)
+{
+    iommufd_error_append_remedy(errp, "device, driver and firmware must be of "
+                                "the same kind as where it comes from");
+}
+
+static bool vfio_mig_write(VFIOMig *mig, size_t size, Error **errp)
+{
+    ERRP_GUARD();
+    size_t done = 0;
+    ssize_t ret;
+    int err;
+
+    if (mig->state != VFIO_DEVICE_STATE_RESUMING) {
+        error_setg(errp, "some of its state comes after the end of it");
+        return false;
+    }
+
+    while (done < size) {
+        TFR(ret = write(mig->data_fd, mig->buffer + done, size - done));
+        err = ret < 0 ? errno : 0;
+        trace_vfio_mig_write(mig->vbasedev->name, size - done, ret, err);
+        if (ret <= 0) {
+            error_setg(errp, "its state was refused: %s",
+                       err ? strerror(err) : "no more is taken");
+            vfio_mig_explain_refusal(errp);
+            return false;
+        }
+        done += ret;
+    }
+    return true;
+}
+
+/* While the rest of a record is waited for, the device may be reset. */
+static bool vfio_mig_load_record(VFIOMig *mig, QEMUFile *f, Error **errp)
+{
+    uint64_t left = qemu_get_be64(f);
+    size_t size;
+
+    for (; left; left -= size) {
+        size = MIN(left, VFIO_MIG_BUFFER);
+        if (qemu_get_buffer(f, mig->buffer, size) != size) {
+            error_setg(errp, "the stream ends within its state");
+            return false;
+        }
+        if (!vfio_mig_check(mig, errp) || !vfio_mig_write(mig, size, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The driver looks at what it was given. */
+static bool vfio_mig_load_rest(VFIOMig *mig, Error **errp)
+{
+    ERRP_GUARD();
+
+    if (!vfio_mig_check(mig, errp)) {
+        return false;
+    }
+    if (!vfio_mig_set_state(mig, VFIO_DEVICE_STATE_STOP, errp)) {
+        vfio_mig_explain_refusal(errp);
+        return false;
+    }
+    return true;
+}
+
+static bool vfio_mig_load_word(QEMUFile *f, uint64_t word, const char *what,
+                               Error **errp)
+{
+    uint64_t got = qemu_get_be64(f);
+
+    if (got != word) {
+        error_setg(errp, "0x%"PRIx64" stands at the end of its %s", got, what);
+    }
+    return got == word;
+}
+
+static bool vfio_mig_load_config(VFIOMig *mig, QEMUFile *f, Error **errp)
+{
+    ERRP_GUARD();
+    int ret;
+
+    if (!vfio_mig_load_rest(mig, errp)) {
+        return false;
+    }
+
+    ret = mig->vbasedev->ops->vfio_load_config(mig->vbasedev, f);
+    if (ret) {
+        error_setg_errno(errp, -ret, "its configuration was refused");
+        vfio_mig_explain_refusal(errp);
+        return false;
+    }
+    return vfio_mig_load_word(f, VFIO_MIG_END, "configuration", errp);
+}
+
+static void vfio_mig_refuse_word(uint64_t word, Error **errp)
+{
+    ERRP_GUARD();
+
+    switch (word) {
+    case VFIO_MIG_INIT_DATA_SENT:
+        error_setg(errp, "the sender wants to be told when the first of its "
+                   "state is loaded");
+        iommufd_error_append_remedy(errp, "switch the sender's migration "
+                                    "capability switchover-ack off");
+        break;
+    case VFIO_MIG_CONFIG_LOAD_READY:
+        error_setg(errp, "the sender sends its state by several channels");
+        iommufd_error_append_remedy(errp, "give the sender's device "
+                                    "x-migration-multifd-transfer=off");
+        break;
+    default:
+        error_setg(errp, "the stream has an unknown word, 0x%"PRIx64, word);
+    }
+}
+
+/* What a section has, up to its END */
+static bool vfio_mig_load_section(VFIOMig *mig, QEMUFile *f, Error **errp)
+{
+    for (;;) {
+        uint64_t word = qemu_get_be64(f);
+
+        trace_vfio_mig_load_word(mig->vbasedev->name, word);
+        if (qemu_file_get_error(f)) {
+            error_setg(errp, "the stream has ended");
+            return false;
+        }
+        switch (word) {
+        case VFIO_MIG_END:
+            return true;
+        case VFIO_MIG_SETUP:
+            return vfio_mig_load_word(f, VFIO_MIG_END, "setup", errp);
+        case VFIO_MIG_CONFIG:
+            return vfio_mig_load_config(mig, f, errp);
+        case VFIO_MIG_DATA:
+            if (!vfio_mig_load_record(mig, f, errp)) {
+                return false;
+            }
+            break;
+        default:
+            vfio_mig_refuse_word(word, errp);
+            return false;
+        }
+    }
+}
+
+static int vfio_mig_load_state(QEMUFile *f, void *opaque, int version_id)
+{
+    VFIOMig *mig = opaque;
+    Error *err = NULL;
+
+    if (!vfio_mig_load_section(mig, f, &err)) {
+        error_reportf_err(err, VFIO_MSG_PREFIX, mig->vbasedev->name);
+        return -EINVAL;
+    }
+    return qemu_file_get_error(f);
+}
+
+static const SaveVMHandlers handlers = {
+    .save_setup = vfio_mig_save_setup,
+    .save_live_pending = vfio_mig_save_pending,
+    .is_active_iterate = vfio_mig_has_parts,
+    .save_live_iterate = vfio_mig_save_part,
+    .save_live_complete_precopy = vfio_mig_save_end,
+    .save_state = vfio_mig_save_config,
+    .save_cleanup = vfio_mig_save_cleanup,
+    .load_setup = vfio_mig_load_setup,
+    .load_state = vfio_mig_load_state,
+    .load_cleanup = vfio_mig_load_cleanup,
+};
+
+void vfio_mig_register_stream(VFIOMig *mig)
+{
+    DeviceState *dev = mig->vbasedev->dev;
+    g_autofree char *path = vmstate_if_get_id(VMSTATE_IF(dev));
+    g_autofree char *id = path ? g_strdup_printf("%s/vfio", path)
+                               : g_strdup("vfio");
+
+    register_savevm_live(id, VMSTATE_INSTANCE_ID_ANY, 1, &handlers, mig);
+}
+
+void vfio_mig_unregister_stream(VFIOMig *mig)
+{
+    unregister_savevm(VMSTATE_IF(mig->vbasedev->dev), "vfio", mig);
+}
