@@ -204,6 +204,60 @@ int iommufd_backend_get_hw_info(IOMMUFDBackend *be, uint32_t devid,
                                 IOMMUFDHwInfo *info);
 
 /**
+ * iommufd_backend_tracks_dirty: whether the IOMMU of a device can have page
+ * tables that tell which pages were written to
+ *
+ * @devid: the id in @be that the bind returned
+ */
+bool iommufd_backend_tracks_dirty(IOMMUFDBackend *be, uint32_t devid);
+
+/**
+ * iommufd_backend_alloc_hwpt: make such a page table, with all that an IOAS has
+ * mapped, now and later
+ *
+ * @devid: a device that may be attached to it; others may if their IOMMU takes
+ *         the same page tables
+ * @hwpt_id: set on success
+ *
+ * From now on what is mapped is pinned, whether a device is attached or not.
+ * It is destroyed by iommufd_backend_destroy_id() after the last device has
+ * detached, and before the IOAS.
+ *
+ * Returns 0 or -errno; EOPNOTSUPP if the device's IOMMU cannot.
+ */
+int iommufd_backend_alloc_hwpt(IOMMUFDBackend *be, uint32_t devid,
+                               uint32_t ioas_id, uint32_t *hwpt_id);
+
+/**
+ * iommufd_backend_set_dirty_tracking: begin or end to record in a page table
+ *
+ * Beginning forgets what was recorded, also if it was recording already.
+ *
+ * Returns 0 or -errno; EOPNOTSUPP for a page table that was not made by
+ * iommufd_backend_alloc_hwpt().
+ */
+int iommufd_backend_set_dirty_tracking(IOMMUFDBackend *be, uint32_t hwpt_id,
+                                       bool on);
+
+/**
+ * iommufd_backend_get_dirty_bitmap: get what was written to, and forget it
+ *
+ * @iova, @size: multiples of @page_size; no hole is in the range, and neither
+ *               end is within a page of the page table, which may be large
+ * @page_size: a power of two, for which there is one bit
+ * @bits: in units of 64 bits, the first bit for @iova.  Bits are set and not
+ *        cleared, so that several page tables add up.
+ *
+ * Returns 0 or -errno.  After a failure some of the bits may be lost.  0 is also
+ * returned, with bits missing, if there is a hole in the range, if nothing is
+ * recorded, or if the kernel cannot write to @bits (Linux,
+ * drivers/iommu/iommufd/io_pagetable.c, iommu_read_and_clear_dirty()).
+ */
+int iommufd_backend_get_dirty_bitmap(IOMMUFDBackend *be, uint32_t hwpt_id,
+                                     hwaddr iova, uint64_t size,
+                                     uint64_t page_size, unsigned long *bits);
+
+/**
  * iommufd_backend_accounting: find out how locked memory is counted
  *
  * Returns IommufdMemlockAccounting as the kernel has it, or as the object is
