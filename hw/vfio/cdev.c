@@ -245,19 +245,29 @@ bool vfio_cdev_check_iommu(VFIODevice *vbasedev, IOMMUFDBackend *be,
     }
 }
 
-bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
-                           VFIOContainer *base, Error **errp)
+/* @pt_id becomes the page table that the kernel made or found, if any. */
+static int vfio_cdev_attach(VFIODevice *vbasedev, uint32_t *pt_id)
 {
-    ERRP_GUARD();
     struct vfio_device_attach_iommufd_pt attach = {
         .argsz = sizeof(attach),
-        .pt_id = ioas_id,
+        .pt_id = *pt_id,
     };
     int ret = vfio_cdev_ioctl(vbasedev, VFIO_DEVICE_ATTACH_IOMMUFD_PT,
                               &attach);
 
-    trace_vfio_cdev_attach(vbasedev->name, vbasedev->fd, ioas_id, attach.pt_id,
+    trace_vfio_cdev_attach(vbasedev->name, vbasedev->fd, *pt_id, attach.pt_id,
                            ret);
+    *pt_id = attach.pt_id;
+    return ret;
+}
+
+bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
+                           VFIOContainer *base, Error **errp)
+{
+    ERRP_GUARD();
+    uint32_t pt_id = ioas_id;
+    int ret = vfio_cdev_attach(vbasedev, &pt_id);
+
     if (ret) {
         error_setg(errp, "%s", strerror(-ret));
         vfio_cdev_explain_attach(vbasedev, base, -ret, errp);
@@ -266,10 +276,21 @@ bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
         return false;
     }
 
-    /* The kernel returns the page table that it made or found, if any. */
-    vbasedev->pt_id = attach.pt_id;
-    vbasedev->pins = attach.pt_id != ioas_id;
+    vbasedev->pt_id = pt_id;
+    vbasedev->pins = pt_id != ioas_id;
     return true;
+}
+
+int vfio_cdev_attach_hwpt(VFIODevice *vbasedev, uint32_t hwpt_id)
+{
+    uint32_t pt_id = hwpt_id;
+    int ret = vfio_cdev_attach(vbasedev, &pt_id);
+
+    if (!ret) {
+        vbasedev->pt_id = hwpt_id;
+        vbasedev->pins = true;
+    }
+    return ret;
 }
 
 bool vfio_cdev_detach_ioas(VFIODevice *vbasedev, Error **errp)

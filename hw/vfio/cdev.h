@@ -72,6 +72,13 @@ bool vfio_cdev_attach_ioas(VFIODevice *vbasedev, uint32_t ioas_id,
                            VFIOContainer *base, Error **errp);
 
 /**
+ * vfio_cdev_attach_hwpt: the same, by a page table of the I/O address space
+ *
+ * Returns 0 or -errno; EINVAL if the device's IOMMU does not take it.
+ */
+int vfio_cdev_attach_hwpt(VFIODevice *vbasedev, uint32_t hwpt_id);
+
+/**
  * vfio_cdev_detach_ioas: block the device's DMA
  *
  * If it was the last device of its kind in the IOAS, the kernel unpins what was

@@ -43,6 +43,8 @@ void vfio_container_destroy(VFIOContainer *container)
         QLIST_REMOVE(hostwin, hostwin_next);
         g_free(hostwin);
     }
+
+    g_clear_pointer(&container->standing, g_hash_table_unref);
 }
 
 bool vfio_container_listen(VFIOContainer *container, Error **errp)

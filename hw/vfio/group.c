@@ -11,6 +11,7 @@
 #include "qemu/osdep.h"
 #include <glob.h>
 
+#include "dirty.h"
 #include "hw/vfio/vfio-common.h"
 #include "mig.h"
 #include "qapi/error.h"
@@ -156,6 +157,7 @@ bool vfio_legacy_attach_device(VFIODevice *vbasedev, AddressSpace *as,
         goto put_device;
     }
 
+    vfio_dirty_join(vbasedev);
     return true;
 
 put_device:
@@ -169,6 +171,7 @@ void vfio_legacy_detach_device(VFIODevice *vbasedev)
 {
     VFIOGroup *group = vbasedev->group;
 
+    vfio_dirty_leave(vbasedev);
     vfio_mig_forget(vbasedev);
     vfio_put_base_device(vbasedev);
     vfio_put_group(group);

@@ -21,6 +21,7 @@
 #include "qemu/osdep.h"
 
 #include "cdev.h"
+#include "dirty.h"
 #include "hw/vfio/kvm-device.h"
 #include "iommufd.h"
 #include "mig.h"
@@ -439,6 +440,7 @@ vfio_iommufd_get_container(AddressSpace *as, IOMMUFDBackend *be, Error **errp)
     vfio_maps_init(&container->maps);
     vfio_ram_maps_init(&container->ram_maps, be, ioas_id);
     range_make_empty(&container->far_bar);
+    QLIST_INIT(&container->hwpts);
     QLIST_INSERT_HEAD(&space->containers, &container->base, next);
     return container;
 }
@@ -489,11 +491,47 @@ static bool vfio_iommufd_learn_limits(VFIOIOMMUFDContainer *container,
     return true;
 }
 
+static void vfio_iommufd_say_untold(VFIODevice *vbasedev, Error *why)
+{
+    if (why && !vbasedev->hwpt) {
+        warn_reportf_err(why, VFIO_MSG_PREFIX "nothing tells which memory it "
+                         "writes to: ", vbasedev->name);
+    } else {
+        error_free(why);
+    }
+}
+
+/*
+ * If the device cannot have a page table that records its writes, although the
+ * host's IOMMU has them, it is passed through like any other.
+ */
+static bool vfio_iommufd_attach_to(VFIOIOMMUFDContainer *container,
+                                   VFIODevice *vbasedev, Error **errp)
+{
+    Error *why = NULL, *err = NULL;
+
+    if (vfio_hwpt_is_wanted(vbasedev) &&
+        vfio_hwpt_attach(container, vbasedev, &why)) {
+        return true;
+    }
+
+    if (vfio_cdev_attach_ioas(vbasedev, container->ioas_id, &container->base,
+                              &err) ||
+        vfio_hwpt_share(container, vbasedev)) {
+        error_free(err);
+        vfio_iommufd_say_untold(vbasedev, why);
+        return true;
+    }
+
+    error_free(why);
+    error_propagate(errp, err);
+    return false;
+}
+
 static bool vfio_iommufd_attach(VFIOIOMMUFDContainer *container,
                                 VFIODevice *vbasedev, Error **errp)
 {
-    if (!vfio_cdev_attach_ioas(vbasedev, container->ioas_id,
-                               &container->base, errp)) {
+    if (!vfio_iommufd_attach_to(container, vbasedev, errp)) {
         return false;
     }
 
@@ -512,6 +550,7 @@ static void vfio_iommufd_detach(VFIOIOMMUFDContainer *container,
     if (!vfio_cdev_detach_ioas(vbasedev, &err)) {
         error_reportf_err(err, VFIO_MSG_PREFIX, vbasedev->name);
     }
+    vfio_hwpt_put(container, vbasedev);
 }
 
 /* The container's list does not have the device, neither before nor after. */
@@ -661,6 +700,7 @@ static bool vfio_iommufd_attach_device(VFIODevice *vbasedev, AddressSpace *as,
 
     vbasedev->container = &container->base;
     vfio_device_list_add(vbasedev, NULL);
+    vfio_dirty_join(vbasedev);
     vfio_reset_handler_get();
     vfio_iommufd_say_no_peers(container);
     return true;
@@ -687,6 +727,7 @@ static void vfio_iommufd_detach_device(VFIODevice *vbasedev)
     IOMMUFDBackend *be = container->be;
 
     vfio_reset_handler_put();
+    vfio_dirty_leave(vbasedev);
     vfio_device_list_remove(vbasedev);
     vbasedev->container = NULL;
 

@@ -9,6 +9,7 @@
 
 #include "guest-log.h"
 #include "hw/vfio/vfio-common.h"
+#include "hwpt.h"
 #include "maps.h"
 #include "missing.h"
 #include "qemu/range.h"
@@ -16,10 +17,11 @@
 #include "replaced.h"
 #include "sysemu/iommufd.h"
 
-typedef struct VFIOIOMMUFDContainer {
+struct VFIOIOMMUFDContainer {
     VFIOContainer base;
     IOMMUFDBackend *be;     /* connected */
     uint32_t ioas_id;
+    VFIOHWPTList hwpts; /* its page tables that we have made */
     unsigned pinning;   /* devices with page tables; mdevs have none */
     bool leaving;   /* the last device has detached: nothing is mapped */
     bool leftovers; /* an unmap failed: something may be mapped still */
@@ -37,7 +39,7 @@ typedef struct VFIOIOMMUFDContainer {
 
     VFIOGuestLog refused;   /* what the guest wanted mapped and did not get */
     VFIOGuestLog stuck;     /* what the kernel did not unmap */
-} VFIOIOMMUFDContainer;
+};
 
 static inline VFIOIOMMUFDContainer *vfio_iommufd_container(VFIOContainer *base)
 {

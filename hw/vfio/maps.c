@@ -92,6 +92,18 @@ bool vfio_maps_find(VFIOMaps *maps, Range *range, Range *map)
     return found;
 }
 
+bool vfio_maps_cover(VFIOMaps *maps, Range *range)
+{
+    hwaddr next = range_lob(range);
+    const Map *map;
+
+    do {
+        map = map_in(maps, next, next);
+        next = map ? map->last + 1 : 0;
+    } while (map && map->last < range_upb(range));
+    return map;
+}
+
 void vfio_maps_remove(VFIOMaps *maps, Range *range)
 {
     Map *map;

@@ -44,6 +44,9 @@ void vfio_maps_round(VFIOMaps *maps, Range *range);
 /* Set *@map to something that was mapped in @range; false if nothing was. */
 bool vfio_maps_find(VFIOMaps *maps, Range *range, Range *map);
 
+/* Whether there is no hole in @range */
+bool vfio_maps_cover(VFIOMaps *maps, Range *range);
+
 /* All that was mapped in @range has been unmapped. */
 void vfio_maps_remove(VFIOMaps *maps, Range *range);
 

@@ -13,6 +13,7 @@
 #include "qemu/osdep.h"
 #include <sys/ioctl.h>
 
+#include "dirty.h"
 #include "hw/qdev-core.h"
 #include "mig.h"
 #include "qapi/error.h"
@@ -290,6 +291,7 @@ bool vfio_mig_query(VFIODevice *vbasedev, Error **errp)
     vbasedev->mig_errno = -ret;
     if (!ret) {
         vbasedev->mig = vfio_mig_new(vbasedev, has.flags);
+        vfio_dirty_query(vbasedev);
     } else if (vbasedev->enable_mig == ON_OFF_AUTO_ON) {
         error_setg(errp, "enable-migration=on, but it cannot be migrated");
         vfio_mig_explain_driver(vbasedev, errp);
@@ -302,6 +304,7 @@ void vfio_mig_forget(VFIODevice *vbasedev)
 {
     if (vbasedev->mig) {
         assert(!vbasedev->mig->registered);
+        vfio_dirty_forget(vbasedev);
         vfio_mig_end(vbasedev->mig);
         g_free(vbasedev->mig);
         vbasedev->mig = NULL;

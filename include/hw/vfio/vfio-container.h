@@ -32,6 +32,8 @@ struct VFIOContainer {
     MemoryListener listener;
     Error *error;       /* the listener's first one while !initialized */
     bool initialized;   /* the listener has seen all memory once */
+    bool records_dirty; /* hw/vfio/dirty.c: what devices write to */
+    GHashTable *standing;   /* ... and what need not be marked again, or NULL */
     bool dirty_pages_supported;
     uint64_t dirty_pgsizes;
     uint64_t max_dirty_bitmap_size;
