@@ -17,6 +17,17 @@ APT_ETC=${APT_ETC:-/etc/apt}
 # Lists older than this many minutes are fetched again before a download.
 APT_LISTS_MINUTES=1440
 
+# A suite to take packages from beside those of the entries, such as
+# bookworm-backports; it is where bookworm is.
+APT_SUITE=${APT_SUITE:-}
+
+# apt_dir: prints the folder in the cache with the private configuration and its
+# lists. A further suite has one of its own, so that no other package comes from it.
+apt_dir()
+{
+    cache_dir "apt${APT_SUITE:+-$APT_SUITE}"
+}
+
 # apt_entries DIR: writes the machine's entries into DIR, with source packages
 # enabled. Takes both formats of sources.list(5), and leaves out media that
 # would have to be put into a drive.
@@ -38,6 +49,28 @@ apt_entries()
         [ -s "$file" ] || continue
         sed -E 's/^Types:.*/Types: deb deb-src/I' "$file" >"$out/${file//\//_}"
     done
+    [ -z "$APT_SUITE" ] || apt_add_suite "$out"
+}
+
+# apt_add_suite DIR: each entry in DIR for the suite that APT_SUITE belongs to is one
+# for APT_SUITE as well.
+apt_add_suite()
+{
+    local suite=${APT_SUITE%-backports} file
+
+    for file in "$1"/*.list; do
+        [ -e "$file" ] || continue
+        sed -i -E "/^[[:space:]]*deb(-src)?[[:space:]]/ {
+                       p
+                       s/[[:space:]]$suite([[:space:]])/ $APT_SUITE\\1/
+                       t
+                       d
+                   }" "$file"
+    done
+    for file in "$1"/*.sources; do
+        [ -e "$file" ] || continue
+        sed -i -E "s/^(Suites:.*[[:space:]]$suite)([[:space:]]|\$)/\\1 $APT_SUITE\\2/I" "$file"
+    done
 }
 
 # apt_private TOOL ARGUMENT...: runs apt-get or apt-cache with the private
@@ -47,7 +80,7 @@ apt_private()
     local tool=$1
     shift
 
-    LC_ALL=C "$tool" -q -c "$(cache_dir apt)/apt.conf" "$@"
+    LC_ALL=C "$tool" -q -c "$(apt_dir)/apt.conf" "$@"
 }
 
 # apt_configure: writes the private configuration. It clears the hooks of the
@@ -56,7 +89,7 @@ apt_private()
 apt_configure()
 {
     local dir
-    dir=$(cache_dir apt)
+    dir=$(apt_dir)
 
     mkdir -p "$dir/lists/partial" "$dir/archives/partial"
     apt_entries "$dir/sources.list.d"
@@ -84,7 +117,7 @@ CONF
 apt_update()
 {
     local dir
-    dir=$(cache_dir apt)
+    dir=$(apt_dir)
 
     if [ "${1:-}" != now ] &&
        [ -n "$(find "$dir/updated" -mmin "-$APT_LISTS_MINUTES" 2>/dev/null)" ]; then
@@ -110,7 +143,7 @@ apt_try_twice()
 apt_download_deb()
 {
     local want=$1 log
-    log=$(cache_dir apt)/download.log
+    log=$(apt_dir)/download.log
 
     (cd "$(cache_dir debs)" &&
          log_run "$log" apt_private apt-get download "$want")
@@ -142,7 +175,7 @@ apt_fetch_locked()
     apt_try_twice apt_download_deb "$package" &&
         apt_cached_deb "$package" && return
     die "apt-get download $package failed" \
-        "the log is $(cache_dir apt)/download.log" \
+        "the log is $(apt_dir)/download.log" \
         "is there a deb entry in /etc/apt for it, and is the mirror reached?"
 }
 
@@ -187,7 +220,7 @@ apt_cached_package()
 apt_download_source()
 {
     local want=$1 log
-    log=$(cache_dir apt)/download.log
+    log=$(apt_dir)/download.log
 
     (cd "$(cache_dir sources)" &&
          log_run "$log" apt_private apt-get source --download-only "$want")
@@ -235,7 +268,7 @@ apt_fetch_source_locked()
     apt_try_twice apt_fetch_source_once "$package" "$glob" &&
         apt_cached_source "$package" "$glob" && return
     die "no source package $package $glob could be fetched" \
-        "the log is $(cache_dir apt)/download.log" \
+        "the log is $(apt_dir)/download.log" \
         "the machine's entries in /etc/apt must lead to Debian 12 (bookworm)"
 }
 
