@@ -2,45 +2,28 @@
 /*
  * QTest for VFIO: a mediated device, alone and beside physical ones
  *
- * The mdev is the kernel's mtty sample: a PCI card with two serial ports, each
- * of which receives what it sends.  It has no DMA, and no page table in the
- * host's IOMMU.  The physical devices are edus of the rig; see vfio-rig.h.
+ * The mdev is the kernel's mtty sample; see vfio-mtty.h.  The physical devices
+ * are edus of the rig; see vfio-rig.h.
  */
 #include "qemu/osdep.h"
 
-#include "hw/pci/pci_regs.h"
 #include "vfio-edu.h"
+#include "vfio-mtty.h"
 
 #define MDEV "8bc5a6e8-4b0b-4bb2-8a1a-3a7b6d0c5c1f"
 #define MDEV_SYSFS "/sys/bus/mdev/devices/" MDEV
-#define MDEV_TYPE "/sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-2"
 
 #define MDEV_SLOT   4
 #define EDU_SLOT(i) (5 + (i))
 
-#define MTTY_PORTS  2
-#define MTTY_ID     0x32534348  /* vendor 4348, device 3253 */
-
-/* A 16550's registers, and the bits that are used here */
-#define UART_DATA   0
-#define UART_FCR    2
-#define UART_LSR    5
-#define FCR_FIFO    0x01
-#define LSR_RECEIVED 0x01
-
-typedef struct Serial {
-    QPCIDevice *pci;
-    QPCIBar ports[MTTY_PORTS];
-} Serial;
-
 static void create_mdev(void)
 {
-    vfio_rig_write(MDEV_TYPE "/create", MDEV);
+    vfio_mtty_create(MDEV);
 }
 
 static void remove_mdev(void)
 {
-    vfio_rig_write(MDEV_SYSFS "/remove", "1");
+    vfio_mtty_remove(MDEV);
 }
 
 /* Options */
@@ -75,70 +58,12 @@ static const char *apart_option(void)
     return g_intern_string(option);
 }
 
-/* The guest's side of the mdev */
-
-static Serial *serial_new(VFIOMachine *m)
-{
-    Serial *serial = g_new0(Serial, 1);
-
-    serial->pci = qpci_device_find(m->pci, QPCI_DEVFN(MDEV_SLOT, 0));
-    g_assert_nonnull(serial->pci);
-    g_assert_cmphex(qpci_config_readl(serial->pci, PCI_VENDOR_ID), ==, MTTY_ID);
-
-    for (int i = 0; i < MTTY_PORTS; i++) {
-        serial->ports[i] = qpci_iomap(serial->pci, i, NULL);
-    }
-    qpci_config_writew(serial->pci, PCI_COMMAND, PCI_COMMAND_IO);
-    return serial;
-}
-
-static void serial_free(Serial *serial)
-{
-    g_free(serial->pci);
-    g_free(serial);
-}
-
-static bool serial_has_received(Serial *serial, int port)
-{
-    return qpci_io_readb(serial->pci, serial->ports[port], UART_LSR) &
-           LSR_RECEIVED;
-}
-
-static void serial_send(Serial *serial, int port, const char *text)
-{
-    qpci_io_writeb(serial->pci, serial->ports[port], UART_FCR, FCR_FIFO);
-    for (; *text; text++) {
-        qpci_io_writeb(serial->pci, serial->ports[port], UART_DATA, *text);
-    }
-}
-
-static void check_received(Serial *serial, int port, const char *text)
-{
-    g_autoptr(GString) received = g_string_new(NULL);
-
-    while (serial_has_received(serial, port) && received->len <= 16) {
-        g_string_append_c(received, qpci_io_readb(serial->pci,
-                                                  serial->ports[port],
-                                                  UART_DATA));
-    }
-    g_assert_cmpstr(received->str, ==, text);
-}
-
-/* Both at the same time, since each has a buffer of its own */
-static void check_ports(Serial *serial)
-{
-    serial_send(serial, 0, "first port");
-    serial_send(serial, 1, "the second");
-    check_received(serial, 0, "first port");
-    check_received(serial, 1, "the second");
-}
-
 static void check_mdev(VFIOMachine *m)
 {
-    Serial *serial = serial_new(m);
+    VFIOMtty *mtty = vfio_mtty_new(m, MDEV_SLOT);
 
-    check_ports(serial);
-    serial_free(serial);
+    vfio_mtty_check(mtty);
+    vfio_mtty_free(mtty);
 }
 
 static void check_edu(VFIOMachine *m, int i)
