@@ -465,6 +465,17 @@ void vfio_machine_stop(VFIOMachine *m)
     g_free(m);
 }
 
+void vfio_machine_abandon(VFIOMachine *m)
+{
+    siginfo_t end;
+
+    g_assert_cmpint(kill(m->pid, SIGTERM), ==, 0);
+    g_assert_cmpint(waitid(P_PID, m->pid, &end, WEXITED | WNOWAIT), ==, 0);
+    if (end.si_code == CLD_EXITED && end.si_status == EXIT_FAILURE) {
+        qtest_set_expected_status(m->qts, EXIT_FAILURE);
+    }
+}
+
 /* "key=value,..." in the form that QMP needs */
 static QDict *parse_arguments(const char *text)
 {

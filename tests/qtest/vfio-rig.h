@@ -178,6 +178,14 @@ void vfio_rig_check_refusal(int status, const char *err);
 VFIOMachine *vfio_machine_start(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 void vfio_machine_stop(VFIOMachine *m);
 
+/**
+ * vfio_machine_abandon: end QEMU, which may end by itself with status 1
+ *
+ * It does if it waits for a guest of which only a part comes.  To be followed
+ * by vfio_machine_stop().
+ */
+void vfio_machine_abandon(VFIOMachine *m);
+
 /* The error in @reply, to be freed; NULL if there is none.  Frees @reply. */
 char *vfio_reply_error(QDict *reply);
 
