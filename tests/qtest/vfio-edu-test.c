@@ -172,43 +172,17 @@ static void test_dma_follows_memory_map(void)
 
 /* Interrupts */
 
-/*
- * There is no CPU to take an MSI.  But an MSI is a write, which may go to
- * memory as well as to an APIC.
- */
-static void enable_msi(VFIOEdu *edu, uint32_t addr, uint16_t data)
-{
-    uint8_t cap = qpci_find_capability(edu->pci, PCI_CAP_ID_MSI, 0);
-    uint16_t flags;
-
-    g_assert_cmphex(cap, !=, 0);
-    flags = qpci_config_readw(edu->pci, cap + PCI_MSI_FLAGS);
-    g_assert_true(flags & PCI_MSI_FLAGS_64BIT);
-
-    qpci_config_writel(edu->pci, cap + PCI_MSI_ADDRESS_LO, addr);
-    qpci_config_writel(edu->pci, cap + PCI_MSI_ADDRESS_HI, 0);
-    qpci_config_writew(edu->pci, cap + PCI_MSI_DATA_64, data);
-    qpci_config_writew(edu->pci, cap + PCI_MSI_FLAGS,
-                       flags | PCI_MSI_FLAGS_ENABLE);
-}
-
-static void check_msi_arrives(VFIOEdu *edu, uint32_t addr, uint16_t data)
-{
-    g_assert_true(vfio_rig_wait(qtest_readl(edu->machine->qts, addr) == data));
-    qtest_writel(edu->machine->qts, addr, 0);
-}
-
 static void test_msi_delivered(void)
 {
     const uint32_t addr = 0x300000;
     VFIOEdu *edu = start();
 
     qtest_writel(edu->machine->qts, addr, 0);
-    enable_msi(edu, addr, 0x4d53);
+    vfio_edu_enable_msi(edu, addr, 0x4d53);
 
     for (int i = 0; i < 3; i++) {
         vfio_edu_write(edu, EDU_REG_IRQ_RAISE, 1 << i);
-        check_msi_arrives(edu, addr, 0x4d53);
+        vfio_edu_check_msi(edu, addr, 0x4d53);
         g_assert_cmphex(vfio_edu_read(edu, EDU_REG_IRQ_STATUS), ==, 1 << i);
         vfio_edu_write(edu, EDU_REG_IRQ_ACK, 1 << i);
     }
@@ -223,13 +197,13 @@ static void test_msi_follows_dma(void)
     QTestState *qts = edu->machine->qts;
 
     qtest_writel(qts, addr, 0);
-    enable_msi(edu, addr, 0x4d54);
+    vfio_edu_enable_msi(edu, addr, 0x4d54);
 
     qtest_writel(qts, 0x100000, 0x600dda7a);
     vfio_edu_dma(edu, EDU_DMA_FROM_MEMORY, 0x100000, 4);
     qtest_writel(qts, dst, 0);
     vfio_edu_dma_start(edu, EDU_DMA_TO_MEMORY, dst, 4, true);
-    check_msi_arrives(edu, addr, 0x4d54);
+    vfio_edu_check_msi(edu, addr, 0x4d54);
 
     g_assert_cmphex(qtest_readl(qts, dst), ==, 0x600dda7a);
     g_assert_cmphex(vfio_edu_read(edu, EDU_REG_IRQ_STATUS), ==, EDU_IRQ_DMA);
@@ -343,7 +317,7 @@ static void test_reset_returns_to_intx(void)
     const uint32_t addr = 0x300000;
     VFIOEdu *edu = start();
 
-    enable_msi(edu, addr, 0x4d55);
+    vfio_edu_enable_msi(edu, addr, 0x4d55);
     vfio_machine_reset(edu->machine);
     qtest_writel(edu->machine->qts, addr, 0);
 
@@ -354,9 +328,9 @@ static void test_reset_returns_to_intx(void)
     g_assert_cmphex(qtest_readl(edu->machine->qts, addr), ==, 0);
     vfio_edu_write(edu, EDU_REG_IRQ_ACK, 1);
 
-    enable_msi(edu, addr, 0x4d56);
+    vfio_edu_enable_msi(edu, addr, 0x4d56);
     vfio_edu_write(edu, EDU_REG_IRQ_RAISE, 2);
-    check_msi_arrives(edu, addr, 0x4d56);
+    vfio_edu_check_msi(edu, addr, 0x4d56);
     stop(edu);
 }
 

@@ -47,6 +47,22 @@ void vfio_edu_free(VFIOEdu *edu)
     g_free(edu);
 }
 
+void vfio_edu_moved(VFIOEdu *edu, VFIOMachine *m)
+{
+    QPCIDevice *was = edu->pci;
+
+    edu->machine = m;
+    edu->pci = qpci_device_find(m->pci, was->devfn);
+    g_assert_nonnull(edu->pci);
+    g_assert_cmphex(qpci_config_readl(edu->pci, PCI_VENDOR_ID), ==,
+                    EDU_DEVICE_ID << 16 | EDU_VENDOR_ID);
+    g_assert_cmphex(qpci_config_readl(edu->pci, PCI_BASE_ADDRESS_0), ==,
+                    edu->bar.addr);
+    g_assert_cmphex(qpci_config_readw(edu->pci, PCI_COMMAND), ==,
+                    PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    g_free(was);
+}
+
 void vfio_edu_enable(VFIOEdu *edu, uint16_t command)
 {
     qpci_config_writel(edu->pci, PCI_BASE_ADDRESS_0, edu->bar.addr);
@@ -113,6 +129,38 @@ void vfio_edu_dma(VFIOEdu *edu, VFIOEduDMA direction, uint32_t iova,
 {
     vfio_edu_dma_start(edu, direction, iova, size, false);
     vfio_edu_dma_wait(edu);
+}
+
+void vfio_edu_dma_start_from(VFIOEdu *edu, uint32_t offset, uint32_t iova,
+                             uint32_t size)
+{
+    g_assert_cmpuint(offset + size, <=, EDU_DMA_MAX);
+    vfio_edu_write(edu, EDU_REG_DMA_SRC, EDU_DMA_BUFFER + offset);
+    vfio_edu_write(edu, EDU_REG_DMA_DST, iova);
+    vfio_edu_write(edu, EDU_REG_DMA_COUNT, size);
+    vfio_edu_write(edu, EDU_REG_DMA_CMD, EDU_DMA_RUN | EDU_DMA_TO_MEMORY);
+}
+
+void vfio_edu_enable_msi(VFIOEdu *edu, uint32_t addr, uint16_t data)
+{
+    uint8_t cap = qpci_find_capability(edu->pci, PCI_CAP_ID_MSI, 0);
+    uint16_t flags;
+
+    g_assert_cmphex(cap, !=, 0);
+    flags = qpci_config_readw(edu->pci, cap + PCI_MSI_FLAGS);
+    g_assert_true(flags & PCI_MSI_FLAGS_64BIT);
+
+    qpci_config_writel(edu->pci, cap + PCI_MSI_ADDRESS_LO, addr);
+    qpci_config_writel(edu->pci, cap + PCI_MSI_ADDRESS_HI, 0);
+    qpci_config_writew(edu->pci, cap + PCI_MSI_DATA_64, data);
+    qpci_config_writew(edu->pci, cap + PCI_MSI_FLAGS,
+                       flags | PCI_MSI_FLAGS_ENABLE);
+}
+
+void vfio_edu_check_msi(VFIOEdu *edu, uint32_t addr, uint16_t data)
+{
+    g_assert_true(vfio_rig_wait(qtest_readl(edu->machine->qts, addr) == data));
+    qtest_writel(edu->machine->qts, addr, 0);
 }
 
 void vfio_edu_gather(VFIOEdu *edu, const uint32_t *iovas, int count,

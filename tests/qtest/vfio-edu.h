@@ -48,6 +48,13 @@ VFIOEdu *vfio_edu_new_at(VFIOMachine *m, int devfn);
 void vfio_edu_free(VFIOEdu *edu);
 
 /**
+ * vfio_edu_moved: the guest with the device is now in @m
+ *
+ * The device has the address and the command that it had, and MSI as it was.
+ */
+void vfio_edu_moved(VFIOEdu *edu, VFIOMachine *m);
+
+/**
  * vfio_edu_enable: give the device its address, and set the PCI_COMMAND_* in
  * @command; has to be done again after a reset
  */
@@ -70,6 +77,21 @@ void vfio_edu_dma_wait(VFIOEdu *edu);
 /* Start, and wait. */
 void vfio_edu_dma(VFIOEdu *edu, VFIOEduDMA direction, uint32_t iova,
                   uint32_t size);
+
+/* The same from @offset in its buffer on: make it write that to memory. */
+void vfio_edu_dma_start_from(VFIOEdu *edu, uint32_t offset, uint32_t iova,
+                             uint32_t size);
+
+/**
+ * vfio_edu_enable_msi: let interrupts be writes of @data to @addr
+ *
+ * There is no CPU to take an MSI.  But an MSI is a write, which may go to
+ * memory as well as to an APIC.
+ */
+void vfio_edu_enable_msi(VFIOEdu *edu, uint32_t addr, uint16_t data);
+
+/* Such an interrupt arrives, and is forgotten. */
+void vfio_edu_check_msi(VFIOEdu *edu, uint32_t addr, uint16_t data);
 
 /**
  * vfio_edu_gather: make the device read @size bytes at each of the @count
