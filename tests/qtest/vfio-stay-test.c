@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QTest for VFIO: a guest that was to move, and does not
+ *
+ * Whatever ends the move, the guest runs in one place, exactly one, and its
+ * devices work there; and it can move later.
+ */
+#include "qemu/osdep.h"
+
+#include "qapi/qmp/qdict.h"
+#include "vfio-mig-guest.h"
+
+static const VFIOMigGuestKind one = {
+    .edu = { VFIO_MIG_LOG, .pre_copy = true, .p2p = true },
+    .count = 1,
+};
+
+static const VFIOMigGuestKind two = {
+    .edu = { VFIO_MIG_LOG, .pre_copy = true, .p2p = true },
+    .count = 2,
+};
+
+static const VFIOMigGuestKind simple = {
+    .edu = { VFIO_MIG_LOG },
+    .count = 1,
+};
+
+/* Begun, and all memory was sent once */
+static void begin(VFIOMigGuest *g)
+{
+    vfio_mig_guest_prepare(g);
+    vfio_mig_guest_begin(g);
+    vfio_mig_guest_write_on(g);
+}
+
+static void check_ok(VFIOMigGuest *g, const char *command)
+{
+    qtest_qmp_assert_success(g->here->machine->qts, "{ 'execute': %s }",
+                             command);
+}
+
+/* Cancelled */
+
+/* ... while a write of each device runs */
+static void check_cancel(const VFIOMigGuestKind *kind)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(kind);
+
+    begin(g);
+    vfio_mig_guest_write_last(g);
+    check_ok(g, "migrate_cancel");
+    vfio_mig_wait(g->here, "cancelled");
+    for (int i = 0; i < kind->count; i++) {
+        vfio_mig_edu_wrote(g->edus[i]);
+    }
+    vfio_mig_guest_stay(g, VFIO_MIG_KEPT);
+    vfio_mig_guest_move(g);
+    vfio_mig_guest_free(g);
+}
+
+static void test_cancelled(void)
+{
+    check_cancel(&one);
+}
+
+static void test_cancelled_without_pre_copy(void)
+{
+    check_cancel(&simple);
+}
+
+static void test_cancelled_with_two(void)
+{
+    check_cancel(&two);
+}
+
+/* At any moment of what a move takes; in microseconds */
+static void wait_some_time(int64_t most)
+{
+    int64_t pause = g_test_rand_int_range(0, most);
+
+    g_test_message("cancelled after %" PRId64 " us", pause);
+    g_usleep(pause);
+}
+
+static int64_t time_of_move(VFIOMigGuest *g)
+{
+    g_autofree char *reason = NULL;
+    int64_t begin, time;
+
+    vfio_mig_guest_prepare(g);
+    begin = g_get_monotonic_time();
+    vfio_mig_begin(g->here, g->there);
+    vfio_mig_guest_release(g);
+    g_assert_true(vfio_mig_wait_end(g->here, &reason));
+    time = g_get_monotonic_time() - begin;
+    vfio_mig_guest_arrive(g);
+    return time;
+}
+
+static void test_cancelled_at_any_moment(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&two);
+    uint64_t steps = vfio_rig_number("VFIO_TEST_STEPS", 8);
+    int64_t most = time_of_move(g);
+    int moved = 0;
+
+    for (int i = 0; i < steps; i++) {
+        g_autofree char *reason = NULL;
+
+        vfio_mig_guest_prepare(g);
+        vfio_mig_begin(g->here, g->there);
+        wait_some_time(most);
+        check_ok(g, "migrate_cancel");
+        reason = vfio_mig_guest_end(g, VFIO_MIG_KEPT);
+        moved += !reason;
+    }
+    g_test_message("%d of %" PRIu64 " came too late", moved, steps);
+    vfio_mig_guest_move(g);
+    vfio_mig_guest_free(g);
+}
+
+/* Disturbed by the guest or its user */
+
+/* The device may be as new; then what it was sending is of no use. */
+static void test_guest_resets(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&one);
+    g_autofree char *reason = NULL;
+
+    begin(g);
+    vfio_machine_reset(g->here->machine);
+    vfio_mig_edu_set_up(g->edus[0]);
+    vfio_mig_guest_write(g, 4);
+    reason = vfio_mig_guest_end(g, VFIO_MIG_KEPT);
+    vfio_mig_guest_move(g);
+    vfio_mig_guest_free(g);
+}
+
+/* A guest that stands may move at once, whatever the size of the state. */
+static void test_stopped_and_continued(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&one);
+    g_autofree char *late = NULL;
+    g_autofree char *reason = NULL;
+
+    begin(g);
+    check_ok(g, "stop");
+    late = vfio_reply_error(qtest_qmp(g->here->machine->qts,
+                                      "{ 'execute': 'cont' }"));
+    if (!late) {
+        vfio_mig_guest_write(g, 4);
+    }
+    reason = vfio_mig_guest_end(g, VFIO_MIG_KEPT);
+    vfio_mig_guest_move(g);
+    vfio_mig_guest_free(g);
+}
+
+static void test_no_device_comes_or_goes(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&one);
+    g_autofree char *plugged = NULL;
+    g_autofree char *unplugged = NULL;
+
+    begin(g);
+    plugged = vfio_machine_device_add(g->here->machine,
+                                      "pci-testdev,id=new,addr=9");
+    g_assert_nonnull(plugged);
+    unplugged = vfio_machine_qmp_error(g->here->machine, "device_del",
+                                       "id=dev0");
+    g_assert_nonnull(unplugged);
+    vfio_mig_guest_write_last(g);
+    vfio_mig_guest_release(g);
+    vfio_mig_guest_arrive(g);
+    vfio_mig_guest_free(g);
+}
+
+/* The other side */
+
+static void test_other_side_ends(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&one);
+    g_autofree char *reason = NULL;
+
+    begin(g);
+    vfio_mig_abandon(g->there);
+    g->there = NULL;
+    g_assert_false(vfio_mig_wait_end(g->here, &reason));
+    vfio_mig_edu_check(g->edus[0]);
+    vfio_mig_guest_release(g);
+    vfio_mig_guest_move(g);
+    vfio_mig_guest_free(g);
+}
+
+static void test_disk_full(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&one);
+    g_autofree char *reason = NULL;
+
+    g_assert_null(vfio_machine_qmp_error(g->here->machine, "migrate",
+                                         "uri=exec:cat >/dev/full"));
+    g_assert_false(vfio_mig_wait_end(g->here, &reason));
+    vfio_machine_check_run_state(g->here->machine, "running");
+    vfio_mig_edu_check(g->edus[0]);
+    vfio_mig_guest_move(g);
+    vfio_mig_guest_free(g);
+}
+
+/* The device fails */
+
+/* enum vfio_device_mig_state */
+#define STOP            1
+#define RUNNING         2
+#define STOP_COPY       3
+#define RESUMING        4
+#define RUNNING_P2P     5
+#define PRE_COPY        6
+#define PRE_COPY_P2P    7
+
+typedef struct Failure {
+    const char *name;
+    bool there;             /* it is the device of the other place */
+    const char *setting;    /* of the driver */
+    uint64_t value;
+    bool to_error;          /* the device is in ERROR then */
+    bool simple;            /* it is without PRE_COPY and P2P */
+    bool moves;             /* the guest moves all the same */
+    bool ours;              /* newer QEMUs do not notice in time */
+} Failure;
+
+static const Failure failures[] = {
+    { "pre-copy", false, "fail_state", PRE_COPY },
+    { "pre-copy-error", false, "fail_state", PRE_COPY, true },
+    { "pre-copy-p2p", false, "fail_state", PRE_COPY_P2P },
+    { "pre-copy-p2p-error", false, "fail_state", PRE_COPY_P2P, true },
+    { "stop-copy", false, "fail_state", STOP_COPY },
+    { "stop-copy-error", false, "fail_state", STOP_COPY, true },
+    { "simple-stop", false, "fail_state", STOP, .simple = true },
+    { "simple-stop-error", false, "fail_state", STOP, true, true },
+    { "simple-stop-copy", false, "fail_state", STOP_COPY, .simple = true },
+    { "read", false, "fail_read", EIO },
+    { "simple-read", false, "fail_read", EIO, .simple = true },
+    { "log-start", false, "fail_log_start", ENOMEM },
+    { "pre-copy-size", false, "fail_precopy_info", EIO, .moves = true },
+    { "corrupt", false, "corrupt", 1, .ours = true },
+    { "resuming", true, "fail_state", RESUMING },
+    { "resuming-error", true, "fail_state", RESUMING, true },
+    { "write", true, "fail_write", ENOSPC },
+    { "loading", true, "fail_state", STOP, .ours = true },
+    { "loading-error", true, "fail_state", STOP, true, .ours = true },
+};
+
+/* All counts as written then, and less again later. */
+static void test_log_is_lost_for_a_while(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&one);
+
+    vfio_mig_guest_prepare(g);
+    vfio_mig_guest_begin(g);
+    vfio_mig_edu_set(vfio_mig_guest_device(g, 0), "fail_log_report", EIO);
+    vfio_mig_guest_write_on(g);
+    vfio_mig_edu_set(vfio_mig_guest_device(g, 0), "fail_log_report", 0);
+    vfio_mig_guest_write_on(g);
+    vfio_mig_guest_write_last(g);
+    vfio_mig_guest_release(g);
+    vfio_mig_guest_arrive(g);
+    vfio_mig_guest_free(g);
+}
+
+static void set_failure(const char *device, const Failure *f, bool on)
+{
+    vfio_mig_edu_set(device, "fail_to_error", on && f->to_error);
+    vfio_mig_edu_set(device, f->setting, on ? f->value : 0);
+}
+
+static void test_device_fails(const void *data)
+{
+    const Failure *f = data;
+    VFIOMigGuest *g = vfio_mig_guest_new(f->simple ? &simple : &one);
+    const char *device = f->there ? vfio_mig_guest_device_there(g, 0)
+                                  : vfio_mig_guest_device(g, 0);
+    g_autofree char *refused = NULL;
+    g_autofree char *reason = NULL;
+
+    vfio_mig_guest_prepare(g);
+    set_failure(device, f, true);
+    refused = vfio_mig_begin_error(g->here, g->there);
+    if (!refused) {
+        vfio_mig_wait_end(g->here, &reason);
+    }
+    set_failure(device, f, false);
+    g_assert_true(f->moves == !(refused ?: reason));
+
+    if (f->moves) {
+        vfio_mig_guest_arrive(g);
+    } else {
+        vfio_mig_guest_stay(g, f->to_error && !f->there ? VFIO_MIG_RESET
+                                                    : VFIO_MIG_KEPT);
+    }
+    vfio_mig_guest_move(g);
+    vfio_mig_guest_free(g);
+}
+
+int main(int argc, char **argv)
+{
+    vfio_rig_init(&argc, &argv, "stay");
+
+    vfio_rig_add("cancelled", VFIO_RIG_BOTH, test_cancelled);
+    vfio_rig_add("cancelled-without-pre-copy", VFIO_RIG_BOTH,
+                 test_cancelled_without_pre_copy);
+    vfio_rig_add("cancelled-with-two", VFIO_RIG_BOTH, test_cancelled_with_two);
+    vfio_rig_add("cancelled-at-any-moment", VFIO_RIG_BOTH,
+                 test_cancelled_at_any_moment);
+    vfio_rig_add("guest-resets", VFIO_RIG_BOTH, test_guest_resets);
+    vfio_rig_add("stopped-and-continued", VFIO_RIG_BOTH,
+                 test_stopped_and_continued);
+    vfio_rig_add("no-device-comes-or-goes", VFIO_RIG_BOTH,
+                 test_no_device_comes_or_goes);
+    vfio_rig_add("other-side-ends", VFIO_RIG_BOTH, test_other_side_ends);
+    vfio_rig_add("disk-full", VFIO_RIG_BOTH, test_disk_full);
+    if (vfio_mig_all_ours()) {
+        vfio_rig_add("log-is-lost-for-a-while", VFIO_RIG_BOTH,
+                     test_log_is_lost_for_a_while);
+    }
+    for (int i = 0; i < ARRAY_SIZE(failures); i++) {
+        g_autofree char *name = g_strdup_printf("device-fails/%s",
+                                                failures[i].name);
+
+        if (!failures[i].ours || vfio_mig_all_ours()) {
+            vfio_rig_add_data(name, VFIO_RIG_BOTH, test_device_fails,
+                              &failures[i]);
+        }
+    }
+    return g_test_run();
+}
