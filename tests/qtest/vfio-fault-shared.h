@@ -15,8 +15,10 @@
 /* More than QEMU makes in any act; later ones are counted, but not recorded. */
 #define VFIO_FAULT_CALLS 1024
 
+#define VFIO_FAULT_NAME 52
+
 typedef struct VFIOFaultCall {
-    char name[52];      /* "open /dev/iommu", or "ioctl" */
+    char name[VFIO_FAULT_NAME];     /* "open /dev/iommu", or "ioctl" */
     uint32_t request;   /* of an ioctl */
     int32_t result;     /* the errno that it ended with, or 0 */
     uint64_t site;      /* the caller, as an offset in its program or library */
@@ -46,6 +48,8 @@ typedef struct VFIOFaultShared {
     uint32_t step;      /* the kernel's step that fails instead; 0: none */
     uint32_t reached;   /* whether the call came to that step */
     uint32_t count;
+    char only[VFIO_FAULT_NAME];     /* calls of this name, if it is set */
+    uint32_t only_request;
     uint32_t tokens;    /* VFIOFaultTokens, also while nothing is counted */
     uint8_t token[16];
     uint32_t num_ranges;    /* 0: as the kernel says */

@@ -9,6 +9,7 @@
 
 #include "hw/vfio/vfio-abi.h"
 #include "qemu/atomic.h"
+#include "qemu/cutils.h"
 #include "vfio-fault.h"
 #include "vfio-rig.h"
 
@@ -24,6 +25,9 @@ static const struct {
 } ioctls[] = {
     IOCTL(IOMMU_DESTROY),
     IOCTL(IOMMU_GET_HW_INFO),
+    IOCTL(IOMMU_HWPT_ALLOC),
+    IOCTL(IOMMU_HWPT_GET_DIRTY_BITMAP),
+    IOCTL(IOMMU_HWPT_SET_DIRTY_TRACKING),
     IOCTL(IOMMU_IOAS_ALLOC),
     IOCTL(IOMMU_IOAS_COPY),
     IOCTL(IOMMU_IOAS_IOVA_RANGES),
@@ -43,6 +47,9 @@ static const struct {
     IOCTL(VFIO_DEVICE_PCI_HOT_RESET),
     IOCTL(VFIO_DEVICE_RESET),
     IOCTL(VFIO_DEVICE_SET_IRQS),
+#ifdef VFIO_MIG_GET_PRECOPY_INFO
+    IOCTL(VFIO_MIG_GET_PRECOPY_INFO),
+#endif
 };
 
 void vfio_fault_init(void)
@@ -86,8 +93,11 @@ void vfio_fault_init_steps(void)
     }
 }
 
-static void arm(uint32_t n, uint32_t last, int error, uint32_t step)
+static void arm_for(const VFIOFaultCall *only, uint32_t n, uint32_t last,
+                    int error, uint32_t step)
 {
+    pstrcpy(shared->only, sizeof(shared->only), only ? only->name : "");
+    shared->only_request = only ? only->request : 0;
     shared->count = 0;
     shared->fail_at = n;
     shared->fail_last = last;
@@ -95,6 +105,11 @@ static void arm(uint32_t n, uint32_t last, int error, uint32_t step)
     shared->step = step;
     shared->reached = false;
     qatomic_mb_set(&shared->watching, 1);
+}
+
+static void arm(uint32_t n, uint32_t last, int error, uint32_t step)
+{
+    arm_for(NULL, n, last, error, step);
 }
 
 void vfio_fault_arm(uint32_t n, int error)
@@ -112,16 +127,28 @@ void vfio_fault_arm_step(uint32_t n, uint32_t step)
     arm(n, n, 0, step);
 }
 
+void vfio_fault_arm_only(const VFIOFaultCall *call, uint32_t n, int error)
+{
+    arm_for(call, n, n, error, 0);
+}
+
 bool vfio_fault_reached(void)
 {
     return shared->reached;
 }
 
-uint32_t vfio_fault_disarm(void)
+uint32_t vfio_fault_disarm_many(void)
 {
     qatomic_mb_set(&shared->watching, 0);
-    g_assert_cmpuint(shared->count, <=, VFIO_FAULT_CALLS);
     return shared->count;
+}
+
+uint32_t vfio_fault_disarm(void)
+{
+    uint32_t count = vfio_fault_disarm_many();
+
+    g_assert_cmpuint(count, <=, VFIO_FAULT_CALLS);
+    return count;
 }
 
 const VFIOFaultCall *vfio_fault_call(uint32_t n)

@@ -34,11 +34,17 @@ void vfio_fault_arm_row(uint32_t n, uint32_t last, int error);
  */
 void vfio_fault_arm_step(uint32_t n, uint32_t step);
 
+/* The same, but only calls of this kind are counted; @call is a copy of one. */
+void vfio_fault_arm_only(const VFIOFaultCall *call, uint32_t n, int error);
+
 /* Whether that call came to that step */
 bool vfio_fault_reached(void);
 
 /* Let all calls succeed again; returns how many there were. */
 uint32_t vfio_fault_disarm(void);
+
+/* The same where there may be more than are recorded */
+uint32_t vfio_fault_disarm_many(void);
 
 /* The @n-th of these calls, valid until the next are counted */
 const VFIOFaultCall *vfio_fault_call(uint32_t n);

@@ -4,8 +4,8 @@
  *
  * When preloaded (LD_PRELOAD), it counts the program's calls on /dev/iommu, on
  * VFIO's character devices, on KVM's VFIO device and on the devices' files in
- * sysfs, and the eventfds and small threads that it creates for them. The file
- * that VFIO_FAULT_FILE names says which call fails. Either that call fails
+ * sysfs, on the files that a device's state goes through, and the eventfds and
+ * small threads that it creates for them. The file that VFIO_FAULT_FILE names says which call fails. Either that call fails
  * with an errno and is not made. Or it is made, and the kernel fails in it, at
  * a step that it is told through /proc/thread-self/fail-nth. All other calls
  * reach the kernel.
@@ -109,9 +109,16 @@ static uint64_t site_offset(void *site)
 static int fault(const char *function, const char *object,
                  unsigned long request, void *site)
 {
+    char name[VFIO_FAULT_NAME];
     uint32_t n;
 
     if (!shared || !__atomic_load_n(&shared->watching, __ATOMIC_SEQ_CST)) {
+        return 0;
+    }
+    snprintf(name, sizeof(name), "%s%s%s", function, *object ? " " : "",
+             object);
+    if (*shared->only && (strcmp(shared->only, name) ||
+                          shared->only_request != (uint32_t)request)) {
         return 0;
     }
 
@@ -119,8 +126,7 @@ static int fault(const char *function, const char *object,
     if (n < VFIO_FAULT_CALLS) {
         VFIOFaultCall *call = &shared->calls[n];
 
-        snprintf(call->name, sizeof(call->name), "%s%s%s", function,
-                 *object ? " " : "", object);
+        strcpy(call->name, name);
         call->request = request;
         call->site = site_offset(site);
         call->result = 0;
@@ -212,6 +218,10 @@ static const char *path_object(const char *path)
 
         return strchr(base, ':') ? "device" : base;
     }
+    /* as the kernel's drivers call them: "anon_inode:mtty_mig" */
+    if (starts_with(path, "anon_inode:") && strstr(path, "mig")) {
+        return "state";
+    }
     return NULL;
 }
 
@@ -269,6 +279,18 @@ int close(int fd)
 
     FAIL_IF(error, -1);
     return ret;
+}
+
+ssize_t read(int fd, void *data, size_t size)
+{
+    FAIL_IF(fd_fault("read", fd, SITE), -1);
+    return MAKE(syscall(SYS_read, fd, data, size));
+}
+
+ssize_t write(int fd, const void *data, size_t size)
+{
+    FAIL_IF(fd_fault("write", fd, SITE), -1);
+    return MAKE(syscall(SYS_write, fd, data, size));
 }
 
 int fstat64(int fd, struct stat64 *st)
@@ -392,8 +414,26 @@ static int make_ioctl(int fd, unsigned long request, void *arg)
            ? answer_ranges(arg) : syscall(SYS_ioctl, fd, request, arg);
 }
 
+/* One request is for many things: "feature 2 set" */
+static const char *ioctl_object(unsigned long request, const void *arg,
+                                char *text, size_t size)
+{
+    const struct vfio_device_feature *feature = arg;
+
+    if ((uint32_t)request != VFIO_DEVICE_FEATURE) {
+        return "";
+    }
+    snprintf(text, size, "feature %u%s%s%s",
+             feature->flags & VFIO_DEVICE_FEATURE_MASK,
+             feature->flags & VFIO_DEVICE_FEATURE_GET ? " get" : "",
+             feature->flags & VFIO_DEVICE_FEATURE_SET ? " set" : "",
+             feature->flags & VFIO_DEVICE_FEATURE_PROBE ? " probe" : "");
+    return text;
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
+    char object[VFIO_FAULT_NAME];
     void *arg;
     va_list ap;
 
@@ -401,8 +441,9 @@ int ioctl(int fd, unsigned long request, ...)
     arg = va_arg(ap, void *);
     va_end(ap);
 
-    FAIL_IF(is_for_devices(request, arg) ? fault("ioctl", "", request, SITE)
-                                         : 0, -1);
+    FAIL_IF(is_for_devices(request, arg)
+            ? fault("ioctl", ioctl_object(request, arg, object, sizeof(object)),
+                    request, SITE) : 0, -1);
     FAIL_IF(-newer_kernel(request, arg), -1);
     return MAKE(make_ioctl(fd, request, arg));
 }
