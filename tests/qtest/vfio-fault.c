@@ -132,6 +132,12 @@ void vfio_fault_arm_only(const VFIOFaultCall *call, uint32_t n, int error)
     arm_for(call, n, n, error, 0);
 }
 
+void vfio_fault_arm_only_row(const VFIOFaultCall *call, uint32_t n,
+                             uint32_t last, int error)
+{
+    arm_for(call, n, last, error, 0);
+}
+
 bool vfio_fault_reached(void)
 {
     return shared->reached;

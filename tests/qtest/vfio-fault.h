@@ -37,6 +37,10 @@ void vfio_fault_arm_step(uint32_t n, uint32_t step);
 /* The same, but only calls of this kind are counted; @call is a copy of one. */
 void vfio_fault_arm_only(const VFIOFaultCall *call, uint32_t n, int error);
 
+/* ... and all from the @n-th to the @last of them fail. */
+void vfio_fault_arm_only_row(const VFIOFaultCall *call, uint32_t n,
+                             uint32_t last, int error);
+
 /* Whether that call came to that step */
 bool vfio_fault_reached(void);
 
