@@ -57,6 +57,23 @@ static void print_ranges(Monitor *mon, const IommufdRangeList *ranges)
     }
 }
 
+static void print_migration(Monitor *mon, const IommufdDevice *device)
+{
+    static const char *const writes[] = {
+        [IOMMUFD_DIRTY_TRACKING_NONE] = "nothing tells of its writes",
+        [IOMMUFD_DIRTY_TRACKING_DEVICE] = "it tells of its writes itself",
+        [IOMMUFD_DIRTY_TRACKING_IOMMU] = "the IOMMU tells of its writes",
+    };
+
+    if (device->has_migration_blocker) {
+        monitor_printf(mon, LABEL "blocks migration: %s\n", "",
+                       device->migration_blocker);
+    } else if (device->has_dirty_tracking) {
+        monitor_printf(mon, LABEL "can be migrated, %s\n", "",
+                       writes[device->dirty_tracking]);
+    }
+}
+
 static void print_device(Monitor *mon, const IommufdDevice *device)
 {
     const IommufdIommu *iommu = device->iommu;
@@ -74,6 +91,7 @@ static void print_device(Monitor *mon, const IommufdDevice *device)
                        iommu->dirty_tracking ? " with dirty tracking" : "");
     }
     monitor_printf(mon, "\n");
+    print_migration(mon, device);
 }
 
 static void print_space(Monitor *mon, const IommufdAddressSpace *space,

@@ -2,9 +2,34 @@
 /* What query-iommufd tells of VFIO devices and their address spaces */
 #include "qemu/osdep.h"
 
+#include "dirty.h"
 #include "iommufd.h"
 #include "memory-hint.h"
 #include "sysemu/iommufd-query.h"
+
+static IommufdDirtyTracking query_tracking(VFIODevice *vbasedev)
+{
+    static const IommufdDirtyTracking by[] = {
+        [VFIO_DIRTY_ALL] = IOMMUFD_DIRTY_TRACKING_NONE,
+        [VFIO_DIRTY_LOG] = IOMMUFD_DIRTY_TRACKING_DEVICE,
+        [VFIO_DIRTY_IOMMU] = IOMMUFD_DIRTY_TRACKING_IOMMU,
+    };
+
+    return by[vfio_dirty_by(vbasedev)];
+}
+
+static void query_migration(VFIODevice *vbasedev, IommufdDevice *device)
+{
+    Error *blocker = vbasedev->migration_blocker;
+
+    device->has_dirty_tracking = vbasedev->mig;
+    if (vbasedev->mig) {
+        device->dirty_tracking = query_tracking(vbasedev);
+    }
+    device->has_migration_blocker = blocker;
+    device->migration_blocker = blocker ? g_strdup(error_get_pretty(blocker))
+                                        : NULL;
+}
 
 static IommufdDevice *query_device(VFIODevice *vbasedev)
 {
@@ -18,6 +43,7 @@ static IommufdDevice *query_device(VFIODevice *vbasedev)
     device->page_table = vbasedev->pt_id;
     device->iommu = iommufd_query_iommu(vbasedev->iommufd, vbasedev->devid);
     device->has_iommu = device->iommu;
+    query_migration(vbasedev, device);
     return device;
 }
 

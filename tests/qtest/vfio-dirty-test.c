@@ -121,12 +121,15 @@ static void test_table_is_shared(void)
 {
     VFIOMigGuest *g = vfio_mig_guest_new(&two_by_iommu);
     VFIOMachine *m = g->here->machine;
+    g_autofree char *shown = vfio_machine_monitor(m, "info iommufd");
     uint64_t ioas = last_value(m, "iommufd_backend_alloc_ioas", "ioas");
     uint64_t table = last_value(m, "iommufd_backend_alloc_hwpt", "hwpt");
 
     g_assert_cmpint(count(m, "iommufd_backend_alloc_hwpt"), ==, 1);
     g_assert_cmpint(count_with(m, "vfio_cdev_attach", "pt", table), ==, 2);
     g_assert_cmpint(count(m, "vfio_cdev_attach"), ==, 2);
+    g_assert_nonnull(strstr(shown, "can be migrated, the IOMMU tells of its "
+                            "writes"));
 
     vfio_machine_device_del(m, "dev0", VFIO_MIG_SLOT(0));
     g_assert_true(vfio_rig_wait(count(m, "vfio_cdev_detach") == 1));

@@ -856,6 +856,59 @@ static void test_person_can_read_it(void)
     vfio_machine_stop(m);
 }
 
+/* Migration */
+
+/* Whether EDU0 has a log; it is on the driver that can migrate it. */
+static void set_log(const char *value)
+{
+    g_autofree char *path = vfio_rig_sysfs("EDU0", "migration/log");
+
+    vfio_rig_write(path, value);
+}
+
+/* @tracking and @blocker may be NULL: then nothing is told of it. */
+static void check_migration(const char *properties, const char *tracking,
+                            const char *blocker, const char *shown)
+{
+    VFIOMachine *m = vfio_machine_start("-m 64M -device %s,id=edu0,addr=%d%s",
+                                        vfio_rig_device("EDU0"), EDU_SLOT(0),
+                                        properties);
+    g_autofree char *text = vfio_machine_monitor(m, "info iommufd");
+    QDict *info = vfio_query(m, VFIO_RIG_IOMMUFD);
+    QDict *device = find_device(vfio_query_space(info), "edu0");
+    const char *why = qdict_get_try_str(device, "migration-blocker");
+
+    g_assert_cmpstr(qdict_get_try_str(device, "dirty-tracking"), ==, tracking);
+    if (blocker) {
+        g_assert_nonnull(why);
+        check_shows(why, "%s", blocker);
+        check_shows(text, "blocks migration: %s", why);
+    } else {
+        g_assert_cmpstr(why, ==, NULL);
+        check_shows(text, "can be migrated, %s", shown);
+    }
+    qobject_unref(info);
+    vfio_machine_stop(m);
+}
+
+/* The rig's IOMMU tells of no writes here. */
+static void test_what_can_be_migrated(void)
+{
+    check_migration("", NULL, "driver vfio-pci has no migration", NULL);
+
+    vfio_rig_bind("EDU0", "vfio-pci-edu");
+    set_log("1");
+    check_migration("", "device", NULL, "it tells of its writes itself");
+    check_migration(",enable-migration=off", NULL, "enable-migration=off",
+                    NULL);
+    set_log("0");
+    check_migration("", "none", "neither the device nor the host's IOMMU",
+                    NULL);
+    check_migration(",enable-migration=on", "none", NULL,
+                    "nothing tells of its writes");
+    vfio_rig_bind("EDU0", "vfio-pci");
+}
+
 int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "query");
@@ -891,6 +944,8 @@ int main(int argc, char **argv)
                  test_start_can_be_watched);
     vfio_rig_add("person-can-read-it", VFIO_RIG_IOMMUFD_ONLY,
                  test_person_can_read_it);
+    vfio_rig_add("what-can-be-migrated", VFIO_RIG_IOMMUFD_ONLY,
+                 test_what_can_be_migrated);
 
     return g_test_run();
 }
