@@ -5,7 +5,7 @@
 # Tests what qemu-iommufd-host-check says of this host, and of devices in several
 # states. Its advice is followed, and has to help.
 #
-#     VFIO_TEST_KERNEL=plain|nocdev|nogroup|noremap|noiommu|stock|own host-check.sh
+#     VFIO_TEST_KERNEL=plain|nocdev|nogroup|noremap|noiommu|tracks|stock|own host-check.sh
 
 . /rig/lib.sh
 . /rig/tap.sh
@@ -285,6 +285,95 @@ kernels()
     umount /proc/config.gz
 }
 
+# What an IOMMU of VT-d has that tracks writes: SMTS, SLADS, SLTS and SMPWC
+TRACKS=1680000000000
+
+migration()
+{
+    driver="for a driver that can migrate it"
+    look --migration "$nvme"
+    check "a driver that migrates nothing is told" says FAIL "$driver" "vfio-pci migrates no device"
+    check "... and that nothing tells of the device's writes" \
+        says FAIL "tells of its writes" "the host's IOMMU cannot"
+    check "... and nothing else" others 2
+    check "the text says the same" as_text_too --migration "$nvme"
+    mkdir /tmp/bin
+    printf '#!/bin/sh\necho vfio_pci\necho mlx5_vfio_pci\n' >/tmp/bin/modprobe
+    chmod +x /tmp/bin/modprobe
+    PATH=/tmp/bin:$PATH
+    look --migration "$nvme"
+    check "a driver that is made for the device is told" \
+        says FAIL "$driver" "echo mlx5_vfio_pci > /sys/bus/pci/devices/$nvme/driver_override"
+    PATH=${PATH#*:}
+    mount -t tmpfs debug /sys/kernel/debug
+    mkdir -p "/sys/kernel/debug/vfio/$nvme/migration"
+    look --migration "$nvme"
+    check "a driver is believed that the kernel says can" says PASS "$driver" vfio-pci
+    umount /sys/kernel/debug
+    look --migration 00:1f.7
+    check "of a device that is not there nothing more is said" \
+        sh -c "! grep -q writes $RESULTS"
+    tracking
+}
+
+# all_needed: whether no IOMMU passes for one that tracks that lacks one of the bits
+all_needed()
+{
+    for bit in 43 45 46 48; do
+        printf '%x\n' $((0x$TRACKS ^ 1 << bit)) >/tmp/pretended-ecap
+        look --migration "$nvme"
+        says FAIL "tells of its writes" "the host's IOMMU cannot" || return
+    done
+}
+
+tracking()
+{
+    iommu=$(readlink -f "/sys/bus/pci/devices/$nvme/iommu")
+    pretend "$iommu/intel-iommu/ecap" $TRACKS
+    pretend /proc/cmdline "intel_iommu=on,sm_on"
+    look --migration "$nvme"
+    check "an IOMMU of Intel's that tracks writes is known" \
+        says PASS "tells of its writes" "the host's IOMMU"
+    pretend /proc/config.gz
+    mount -t tmpfs boot /boot
+    echo CONFIG_INTEL_IOMMU_SCALABLE_MODE_DEFAULT_ON=y >"/boot/config-$(uname -r)"
+    echo "intel_iommu=on" >/tmp/pretended-cmdline
+    look --migration "$nvme"
+    check "... also with a kernel that switches it on by itself" \
+        says PASS "tells of its writes" "the host's IOMMU"
+    echo "intel_iommu=on,sm_off" >/tmp/pretended-cmdline
+    look --migration "$nvme"
+    check "... and what it is switched on by" says FAIL "tells of its writes" "intel_iommu=on,sm_on"
+    umount /boot
+    umount /proc/config.gz
+    umount /proc/cmdline
+    check "... and each bit that it takes" all_needed
+    umount "$iommu/intel-iommu/ecap"
+    mount -t tmpfs amd "$iommu"
+    mkdir "$iommu/amd-iommu"
+    echo 10000000000000:0 >"$iommu/amd-iommu/features"
+    look --migration "$nvme"
+    check "one of AMD's is known" says PASS "tells of its writes" "the host's IOMMU"
+    mount -t tmpfs module /sys/module
+    mkdir /sys/module/iommufd
+    echo OE >/sys/module/iommufd/taint
+    look --migration "$nvme"
+    check "... and that iommufd-dkms does not use it" says FAIL "tells of its writes" "iommufd-dkms refuses"
+    umount /sys/module
+    echo 8000000000000:10000000000000 >"$iommu/amd-iommu/features"
+    look --migration "$nvme"
+    check "... and one that does not track" says FAIL "tells of its writes" "the host's IOMMU cannot"
+    umount "$iommu"
+}
+
+# tracks: on a machine whose IOMMU does
+tracks()
+{
+    look --migration "$nvme"
+    check "the IOMMU tells of writes" says PASS "tells of its writes" "the host's IOMMU"
+    check "... and the rest is as on any host" others 1
+}
+
 command_line()
 {
     check "a wrong option is refused" refuses --frobnicate
@@ -373,10 +462,11 @@ packaged()
 
 case $VFIO_TEST_KERNEL in
 stock)   plan_and_do 4 good_host ;;
-plain)   plan_and_do 45 good_host drivers in_use permission kernels command_line ;;
+plain)   plan_and_do 59 good_host drivers in_use migration permission kernels command_line ;;
 nocdev)  plan_and_do 3 no_cdev ;;
 nogroup) plan_and_do 4 good_host ;;
 noremap) plan_and_do 3 no_remapping ;;
 noiommu) plan_and_do 5 no_iommu ;;
+tracks)  plan_and_do 2 tracks ;;
 own)     plan_and_do 6 packaged ;;
 esac
