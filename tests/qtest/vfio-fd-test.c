@@ -19,6 +19,7 @@
 #include "qapi/qmp/qdict.h"
 #include "vfio-descriptor.h"
 #include "vfio-edu.h"
+#include "vfio-mtty.h"
 
 #define SLOT 4
 
@@ -328,7 +329,7 @@ static void test_mdev(void)
     g_autofree char *error = NULL;
     VFIOMachine *m;
 
-    vfio_rig_write(MTTY "mdev_supported_types/mtty-2/create", MDEV);
+    vfio_mtty_create(MDEV);
     node = mdev_node();
     m = vfio_machine_start(" ");
     error = add_device_name(m, node,
@@ -339,7 +340,7 @@ static void test_mdev(void)
     remove_device(m);
     g_assert_true(comes_to_hold(m, node, 0));
     vfio_machine_stop(m);
-    vfio_rig_write(MTTY MDEV "/remove", "1");
+    vfio_mtty_remove(MDEV);
 }
 
 /* What is refused */

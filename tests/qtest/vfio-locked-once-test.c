@@ -16,6 +16,7 @@
 #include "qapi/qmp/qdict.h"
 #include "standard-headers/linux/virtio_mem.h"
 #include "vfio-edu.h"
+#include "vfio-mtty.h"
 #include "vfio-nvme.h"
 #include "vfio-scene.h"
 #include "vfio-viommu.h"
@@ -532,7 +533,6 @@ static void test_reset(void)
 
 #define MDEV        "7d0f3a52-53a9-4a57-a6f0-6c1f7b0e1a01"
 #define MDEV_SYSFS  "/sys/bus/mdev/devices/" MDEV
-#define MDEV_TYPE   "/sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-2"
 #define MDEV_OPTION "vfio-pci,sysfsdev=" MDEV_SYSFS ",iommufd=" VFIO_RIG_IOMMUFD
 
 /* The devices behind it have one address space. */
@@ -540,12 +540,12 @@ static void test_reset(void)
 
 static void create_mdev(void)
 {
-    vfio_rig_write(MDEV_TYPE "/create", MDEV);
+    vfio_mtty_create(MDEV);
 }
 
 static void remove_mdev(void)
 {
-    vfio_rig_write(MDEV_SYSFS "/remove", "1");
+    vfio_mtty_remove(MDEV);
 }
 
 /*

@@ -24,6 +24,7 @@
 #include "vfio-edu.h"
 #include "vfio-guest.h"
 #include "vfio-memory.h"
+#include "vfio-mtty.h"
 #include "vfio-nvme.h"
 #include "vfio-viommu.h"
 
@@ -38,7 +39,6 @@
 
 #define MDEV "0a51c7de-4f4e-4a0b-8a53-2c0f0f4e9b11"
 #define MDEV_SYSFS "/sys/bus/mdev/devices/" MDEV
-#define MDEV_TYPE "/sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-2"
 
 /* Where the firmware would put the PIIX4's power management registers */
 #define PM_BASE 0x600
@@ -220,7 +220,7 @@ static void test_figure_beside_mdev(void)
     g_autofree char *error = NULL;
     VFIOMachine *m;
 
-    vfio_rig_write(MDEV_TYPE "/create", MDEV);
+    vfio_mtty_create(MDEV);
     m = vfio_machine_start("-device vfio-pci,sysfsdev=" MDEV_SYSFS ",iommufd="
                            VFIO_RIG_IOMMUFD);
     limit_memlock(m->pid, 64 * MiB);
@@ -234,7 +234,7 @@ static void test_figure_beside_mdev(void)
     g_assert_null(vfio_machine_device_add(m, device));
     check_dma(m);
     vfio_machine_stop(m);
-    vfio_rig_write(MDEV_SYSFS "/remove", "1");
+    vfio_mtty_remove(MDEV);
 }
 
 static void test_plug_works_with_limit_raised(void)

@@ -11,23 +11,12 @@
 #include <sys/un.h>
 
 #include "qapi/qmp/qdict.h"
-#include "vfio-rig.h"
+#include "vfio-mtty.h"
 
 #define MDEV "2a1f5c0e-1c2d-4b7e-9a56-7d3c4e1f0b21"
 #define MDEV_SYSFS "/sys/bus/mdev/devices/" MDEV
-#define MDEV_TYPE "/sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-2"
 #define SLOT 4
 #define PATIENCE 120    /* seconds that a migration may take */
-
-static void create_mdev(void)
-{
-    vfio_rig_write(MDEV_TYPE "/create", MDEV);
-}
-
-static void remove_mdev(void)
-{
-    vfio_rig_write(MDEV_SYSFS "/remove", "1");
-}
 
 /* An option for -device; not to be freed */
 static const char *mdev_option(const char *properties)
@@ -117,9 +106,9 @@ static void test_off_is_named(void)
 
 static void test_off_blocks_what_could(void)
 {
-    create_mdev();
+    vfio_mtty_create(MDEV);
     check_blocked(mdev_option(",enable-migration=off"), "enable-migration=off");
-    remove_mdev();
+    vfio_mtty_remove(MDEV);
 }
 
 static void test_group_is_not_asked(void)
@@ -127,13 +116,13 @@ static void test_group_is_not_asked(void)
     g_auto(GStrv) trace = NULL;
     VFIOMachine *m;
 
-    create_mdev();
+    vfio_mtty_create(MDEV);
     check_blocked(mdev_option(""), "enable-migration=on");
     m = vfio_machine_start("-device %s", mdev_option(""));
     trace = vfio_machine_trace(m);
     g_assert_cmpint(vfio_trace_count(trace, "vfio_feature"), ==, 0);
     vfio_machine_stop(m);
-    remove_mdev();
+    vfio_mtty_remove(MDEV);
 }
 
 /* It can be tried as often as one wants, and nothing is left of it. */
@@ -208,7 +197,7 @@ static void test_bytes_are_told(void)
 {
     VFIOMachine *m;
 
-    create_mdev();
+    vfio_mtty_create(MDEV);
     m = vfio_machine_start("-m 16M -device %s",
                            mdev_option(",enable-migration=on"));
     set_downtime(m, 2000 * 1000);
@@ -216,7 +205,7 @@ static void test_bytes_are_told(void)
     vfio_machine_cont(m);
     check_bytes(m);
     vfio_machine_stop(m);
-    remove_mdev();
+    vfio_mtty_remove(MDEV);
 }
 
 static void check_state(VFIOMachine *m, const char *state)
@@ -235,7 +224,7 @@ static void test_states_are_told(void)
 {
     VFIOMachine *m;
 
-    create_mdev();
+    vfio_mtty_create(MDEV);
     m = vfio_machine_start("-device %s", mdev_option(",enable-migration=on,"
                                                      "migration-events=on"));
     qtest_qmp_assert_success(m->qts, "{ 'execute': 'stop' }");
@@ -245,7 +234,7 @@ static void test_states_are_told(void)
     check_state(m, "running-p2p");
     check_state(m, "running");
     vfio_machine_stop(m);
-    remove_mdev();
+    vfio_mtty_remove(MDEV);
 }
 
 /* Nobody answers there, and nobody has to. */
@@ -271,7 +260,7 @@ static void test_postcopy_is_refused(void)
     QDict *info;
     int fd;
 
-    create_mdev();
+    vfio_mtty_create(MDEV);
     m = vfio_machine_start("-device %s", mdev_option(",enable-migration=on"));
     qtest_qmp_assert_success(m->qts, "{ 'execute': 'migrate-set-capabilities', "
                              "'arguments': { 'capabilities': [ "
@@ -291,7 +280,7 @@ static void test_postcopy_is_refused(void)
     close(fd);
     unlink(path);
     vfio_machine_stop(m);
-    remove_mdev();
+    vfio_mtty_remove(MDEV);
 }
 
 static void test_guest_iommu_is_named(void)
@@ -299,14 +288,14 @@ static void test_guest_iommu_is_named(void)
     VFIOMachine *m;
     g_autofree char *error = NULL;
 
-    create_mdev();
+    vfio_mtty_create(MDEV);
     m = vfio_machine_start("-machine q35 -device intel-iommu,caching-mode=on "
                            "-device %s", mdev_option(",enable-migration=on"));
     error = refusal(m);
     check_says(error, "IOMMU of the guest's");
     check_says(error, MDEV);
     vfio_machine_stop(m);
-    remove_mdev();
+    vfio_mtty_remove(MDEV);
 }
 
 int main(int argc, char **argv)

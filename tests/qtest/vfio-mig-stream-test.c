@@ -10,11 +10,10 @@
 
 #include "qapi/qmp/qdict.h"
 #include "qemu/bswap.h"
-#include "vfio-rig.h"
+#include "vfio-mtty.h"
 
 #define MDEV "5d0c7c1a-6f5e-4b3c-8f0a-2c9f6b1e7d42"
 #define MDEV_SYSFS "/sys/bus/mdev/devices/" MDEV
-#define MDEV_TYPE "/sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-2"
 #define SLOT 4
 #define MEMORY "16M"    /* the device reaches none of it */
 #define NAME "\x11" "0000:00:04.0/vfio"
@@ -49,16 +48,6 @@ typedef struct Stream {
     size_t state_size;
     size_t state_at;    /* where its first byte is */
 } Stream;
-
-static void create_mdev(void)
-{
-    vfio_rig_write(MDEV_TYPE "/create", MDEV);
-}
-
-static void remove_mdev(void)
-{
-    vfio_rig_write(MDEV_SYSFS "/remove", "1");
-}
 
 static char *device_option(void)
 {
@@ -245,37 +234,37 @@ static void test_has_known_words(void)
 {
     Stream *s;
 
-    create_mdev();
+    vfio_mtty_create(MDEV);
     s = stream_new(false);
     check_words(s);
     /* PRE_COPY has the header, so it was sent while the guest ran. */
     g_assert_cmpuint(s->state_at, <, s->last);
     stream_free(s);
-    remove_mdev();
+    vfio_mtty_remove(MDEV);
 }
 
 static void test_standing_guest_has_all_in_the_end(void)
 {
     Stream *s;
 
-    create_mdev();
+    vfio_mtty_create(MDEV);
     s = stream_new(true);
     check_words(s);
     g_assert_cmpuint(s->state_at, ==, s->last + 16);
     stream_free(s);
-    remove_mdev();
+    vfio_mtty_remove(MDEV);
 }
 
 static void check_change(size_t (*change)(Stream *s), const char *reason)
 {
     Stream *s;
 
-    create_mdev();
+    vfio_mtty_create(MDEV);
     s = stream_new(true);
     change(s);
     check_refused(s, reason);
     stream_free(s);
-    remove_mdev();
+    vfio_mtty_remove(MDEV);
 }
 
 static size_t change_word(Stream *s)

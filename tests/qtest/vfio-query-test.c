@@ -18,13 +18,13 @@
 #include "vfio-acpi.h"
 #include "vfio-fault.h"
 #include "vfio-memory.h"
+#include "vfio-mtty.h"
 #include "vfio-query.h"
 #include "vfio-viommu.h"
 #include "vfio-vtd.h"
 
 #define MDEV "3d1d2b1c-6f0a-4f3e-9d1c-0b6f3d5a7e21"
 #define MDEV_SYSFS "/sys/bus/mdev/devices/" MDEV
-#define MDEV_TYPE "/sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-2"
 
 #define EDU_SLOT(i)     (4 + (i))
 #define VIOMMU_SLOT     3
@@ -254,7 +254,7 @@ static void test_mediated_device_pins_nothing(void)
     VFIOMachine *m;
     QDict *info, *device;
 
-    vfio_rig_write(MDEV_TYPE "/create", MDEV);
+    vfio_mtty_create(MDEV);
     m = vfio_machine_start("-m 64M -device vfio-pci,sysfsdev=" MDEV_SYSFS
                            ",id=mdev,addr=%d,iommufd=" VFIO_RIG_IOMMUFD,
                            EDU_SLOT(1));
@@ -276,7 +276,7 @@ static void test_mediated_device_pins_nothing(void)
     qobject_unref(info);
     check_told(m);
     vfio_machine_stop(m);
-    vfio_rig_write(MDEV_SYSFS "/remove", "1");
+    vfio_mtty_remove(MDEV);
 }
 
 /* Several */
