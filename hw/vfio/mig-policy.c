@@ -152,7 +152,7 @@ static VFIODevice *vfio_mig_find_unsafe(void)
     int count = 0;
 
     QLIST_FOREACH(vbasedev, &vfio_device_list, global_next) {
-        if (vbasedev->mig && vbasedev->mig->registered) {
+        if (vbasedev->mig && vbasedev->mig->session) {
             count++;
             if (!(vbasedev->mig->flags & VFIO_MIGRATION_P2P)) {
                 unsafe = vbasedev;
@@ -208,12 +208,10 @@ static void vfio_mig_register(VFIOMig *mig)
 {
     vfio_mig_watch(mig);
     vfio_mig_register_stream(mig);
-    mig->registered = true;
 }
 
 static void vfio_mig_unregister(VFIOMig *mig)
 {
-    mig->registered = false;
     vfio_mig_unregister_stream(mig);
     vfio_mig_unwatch(mig);
 }
@@ -244,16 +242,15 @@ void vfio_mig_unprobe(VFIODevice *vbasedev)
 {
     VFIOMig *mig = vbasedev->mig;
 
-    if (mig && mig->registered) {
+    if (mig && mig->session) {
         vfio_mig_unregister(mig);
-        vfio_mig_end(mig);
         vfio_mig_unblock_several();
     }
 }
 
 /* At the beginning of a migration */
 
-bool vfio_mig_check_kind(VFIODevice *vbasedev, Error **errp)
+bool vfio_mig_check_kind(Error **errp)
 {
     const char *kind = migrate_postcopy_ram() ? "postcopy-ram"
                        : migrate_background_snapshot() ? "background-snapshot"

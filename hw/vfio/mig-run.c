@@ -69,7 +69,7 @@ static void vfio_mig_stop(VFIOMig *mig, uint32_t state)
     Error *err = NULL;
 
     if (!vfio_mig_set_state(mig, state, &err)) {
-        vfio_mig_lose(mig, err);
+        vfio_mig_lose(mig->session, err);
     }
 }
 
@@ -99,13 +99,14 @@ bool vfio_mig_start(VFIOMig *mig, Error **errp)
 /* What has been sent of the session is worth nothing without its end. */
 static void vfio_mig_leave_session(VFIOMig *mig)
 {
+    VFIOMigSession *session = mig->session;
     Error *err = NULL;
 
-    if (mig->session == VFIO_MIG_SAVING && mig->data_fd >= 0) {
+    if (session->way == VFIO_MIG_SAVING && session->data_fd >= 0) {
         error_setg(&err, "the VM was continued after its device had stopped "
                    "for the migration");
         iommufd_error_append_remedy(&err, "migrate again");
-        vfio_mig_lose(mig, err);
+        vfio_mig_lose(session, err);
     }
 }
 
@@ -193,9 +194,9 @@ void vfio_mig_was_reset(VFIODevice *vbasedev)
     }
 
     vfio_mig_ask_state(mig);
-    if (mig->data_fd >= 0) {
+    if (mig->session && mig->session->data_fd >= 0) {
         error_setg(&err, "it was reset while it was being migrated");
         iommufd_error_append_remedy(&err, "migrate again");
-        vfio_mig_lose(mig, err);
+        vfio_mig_lose(mig->session, err);
     }
 }

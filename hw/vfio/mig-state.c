@@ -5,10 +5,6 @@
  * The kernel finds the way from one state to another by itself, and every step
  * on it is real work of the driver's.  A step that fails leaves the device
  * before it, or in ERROR, which only a reset ends.
- *
- * A session ends when the device leaves its states, by whatever way: a reset
- * may come from the guest, without a word to QEMU.  What the descriptor has
- * given until then is worth nothing without the rest.
  */
 #include "qemu/osdep.h"
 #include <sys/ioctl.h>
@@ -18,8 +14,6 @@
 #include "mig.h"
 #include "qapi/error.h"
 #include "qapi/qapi-events-vfio.h"
-#include "qemu/error-report.h"
-#include "qemu/units.h"
 #include "sysemu/iommufd.h"
 #include "trace.h"
 
@@ -47,6 +41,22 @@ static const struct {
 const char *vfio_mig_state_name(uint32_t state)
 {
     return state < ARRAY_SIZE(states) ? states[state].name : "unknown";
+}
+
+bool vfio_mig_state_runs(uint32_t state)
+{
+    return states[state].running;
+}
+
+bool vfio_mig_state_pre_copies(uint32_t state)
+{
+    return state == VFIO_DEVICE_STATE_PRE_COPY ||
+           state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
+}
+
+bool vfio_mig_is_running(VFIODevice *vbasedev)
+{
+    return vfio_mig_state_runs(vbasedev->mig->state);
 }
 
 int vfio_feature(VFIODevice *vbasedev, uint32_t what, void *data, size_t size)
@@ -95,21 +105,8 @@ static void vfio_mig_enter(VFIOMig *mig, uint32_t state)
         return;
     }
     qatomic_set(&mig->state, state);
-    mig->ran |= states[state].running;
+    mig->ran |= vfio_mig_state_runs(state);
     vfio_mig_tell(mig);
-}
-
-bool vfio_mig_is_running(VFIODevice *vbasedev)
-{
-    return states[qatomic_read(&vbasedev->mig->state)].running;
-}
-
-bool vfio_mig_is_pre_copying(VFIOMig *mig)
-{
-    uint32_t state = qatomic_read(&mig->state);
-
-    return state == VFIO_DEVICE_STATE_PRE_COPY ||
-           state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
 }
 
 void vfio_mig_ask_state(VFIOMig *mig)
@@ -120,82 +117,6 @@ void vfio_mig_ask_state(VFIOMig *mig)
                            &now, sizeof(now));
 
     vfio_mig_enter(mig, ret ? VFIO_DEVICE_STATE_ERROR : now.device_state);
-}
-
-/* Sessions */
-
-bool vfio_mig_begin(VFIOMig *mig, VFIOMigSession session, Error **errp)
-{
-    if (mig->session != VFIO_MIG_IDLE) {
-        error_setg(errp, "it is being migrated already");
-        return false;
-    }
-
-    mig->buffer = g_try_malloc(VFIO_MIG_BUFFER);
-    if (!mig->buffer) {
-        error_setg(errp, "no memory for a buffer of %d bytes",
-                   (int)VFIO_MIG_BUFFER);
-        return false;
-    }
-
-    mig->session = session;
-    mig->initial_bytes = 0;
-    mig->dirty_bytes = 0;
-    mig->others_least = UINT64_MAX;
-    mig->unknown_size_said = false;
-    return true;
-}
-
-void vfio_mig_end(VFIOMig *mig)
-{
-    if (mig->data_fd >= 0) {
-        close(mig->data_fd);
-        mig->data_fd = -1;
-    }
-    g_free(mig->buffer);
-    mig->buffer = NULL;
-    error_free(mig->error);
-    qatomic_set(&mig->error, NULL);
-    mig->session = VFIO_MIG_IDLE;
-}
-
-void vfio_mig_lose(VFIOMig *mig, Error *err)
-{
-    if (mig->session == VFIO_MIG_IDLE || mig->error) {
-        error_reportf_err(err, VFIO_MSG_PREFIX, mig->vbasedev->name);
-    } else {
-        qatomic_set(&mig->error, err);
-    }
-}
-
-bool vfio_mig_check(VFIOMig *mig, Error **errp)
-{
-    if (mig->error) {
-        error_propagate(errp, error_copy(mig->error));
-    }
-    return !mig->error;
-}
-
-/*
- * With a session under way, another descriptor means that the device has begun
- * anew.  The migration thread may be reading from the one that is there.
- */
-static void vfio_mig_take_fd(VFIOMig *mig, int fd)
-{
-    Error *err = NULL;
-
-    if (fd < 0) {
-        return;
-    }
-    if (mig->data_fd < 0) {
-        mig->data_fd = fd;
-        return;
-    }
-
-    close(fd);
-    error_setg(&err, "it has begun its state anew, as after a reset");
-    iommufd_error_append_remedy(&err, "migrate again");
-    vfio_mig_lose(mig, err);
 }
 
 /* Changes of state */
@@ -217,7 +138,7 @@ static bool vfio_mig_try_state(VFIOMig *mig, uint32_t state, Error **errp)
         return false;
     }
     vfio_mig_enter(mig, state);
-    vfio_mig_take_fd(mig, next.data_fd);
+    vfio_mig_take_fd(mig->session, next.data_fd);
     return true;
 }
 
@@ -269,7 +190,6 @@ static VFIOMig *vfio_mig_new(VFIODevice *vbasedev, uint64_t flags)
     mig->vbasedev = vbasedev;
     mig->flags = flags;
     mig->state = VFIO_DEVICE_STATE_RUNNING;
-    mig->data_fd = -1;
     return mig;
 }
 
@@ -303,9 +223,8 @@ bool vfio_mig_query(VFIODevice *vbasedev, Error **errp)
 void vfio_mig_forget(VFIODevice *vbasedev)
 {
     if (vbasedev->mig) {
-        assert(!vbasedev->mig->registered);
+        assert(!vbasedev->mig->session);
         vfio_dirty_forget(vbasedev);
-        vfio_mig_end(vbasedev->mig);
         g_free(vbasedev->mig);
         vbasedev->mig = NULL;
     }

@@ -25,6 +25,7 @@
 
 #include "mig.h"
 #include "migration/migration.h"
+#include "migration/misc.h"
 #include "migration/qemu-file.h"
 #include "migration/register.h"
 #include "migration/vmstate.h"
@@ -71,9 +72,10 @@ void vfio_mig_forget_bytes_sent(void)
  * Only the error of a file that fails while the guest runs finds its way into
  * query-migrate, and none finds it into the answer to a snapshot.
  */
-static int vfio_mig_save_failed(VFIOMig *mig, QEMUFile *f, Error *err)
+static int vfio_mig_save_failed(VFIOMigSession *session, QEMUFile *f,
+                                Error *err)
 {
-    error_prepend(&err, VFIO_MSG_PREFIX, mig->vbasedev->name);
+    error_prepend(&err, VFIO_MSG_PREFIX, session->name);
     if (runstate_check(RUN_STATE_SAVE_VM)) {
         error_report_err(error_copy(err));
     }
@@ -83,13 +85,13 @@ static int vfio_mig_save_failed(VFIOMig *mig, QEMUFile *f, Error *err)
 }
 
 /* For the migration thread */
-static bool vfio_mig_check_locked(VFIOMig *mig, Error **errp)
+static bool vfio_mig_check_locked(VFIOMigSession *session, Error **errp)
 {
     bool ok = true;
 
-    if (qatomic_read(&mig->error)) {
+    if (qatomic_read(&session->error)) {
         qemu_mutex_lock_iothread();
-        ok = vfio_mig_check(mig, errp);
+        ok = vfio_mig_check(session, errp);
         qemu_mutex_unlock_iothread();
     }
     return ok;
@@ -103,11 +105,11 @@ static void vfio_mig_take_off(uint64_t *bytes, uint64_t *size)
     *size -= part;
 }
 
-static void vfio_mig_count(VFIOMig *mig, uint64_t size)
+static void vfio_mig_count(VFIOMigSession *session, uint64_t size)
 {
     stat64_add(&bytes_sent, size);
-    vfio_mig_take_off(&mig->initial_bytes, &size);
-    vfio_mig_take_off(&mig->dirty_bytes, &size);
+    vfio_mig_take_off(&session->initial_bytes, &size);
+    vfio_mig_take_off(&session->dirty_bytes, &size);
 }
 
 /* What the kernel says to a read when the device has been reset: ENODEV */
@@ -125,16 +127,16 @@ static void vfio_mig_explain_read(int err, Error **errp)
  *
  * Returns how much was sent, or -errno.
  */
-static ssize_t vfio_mig_save_record(VFIOMig *mig, QEMUFile *f, bool last,
-                                    Error **errp)
+static ssize_t vfio_mig_save_record(VFIOMigSession *session, QEMUFile *f,
+                                    bool last, Error **errp)
 {
     ERRP_GUARD();
     ssize_t size;
     int err;
 
-    TFR(size = read(mig->data_fd, mig->buffer, VFIO_MIG_BUFFER));
+    TFR(size = read(session->data_fd, session->buffer, VFIO_MIG_BUFFER));
     err = size < 0 ? errno : 0;
-    trace_vfio_mig_save_record(mig->vbasedev->name, size, err);
+    trace_vfio_mig_save_record(session->name, size, err);
     if (err == ENOMSG && !last) {
         return 0;
     }
@@ -147,8 +149,8 @@ static ssize_t vfio_mig_save_record(VFIOMig *mig, QEMUFile *f, bool last,
     if (size) {
         qemu_put_be64(f, VFIO_MIG_DATA);
         qemu_put_be64(f, size);
-        qemu_put_buffer(f, mig->buffer, size);
-        vfio_mig_count(mig, size);
+        qemu_put_buffer(f, session->buffer, size);
+        vfio_mig_count(session, size);
     }
     return size;
 }
@@ -170,61 +172,61 @@ static bool vfio_mig_first_state(VFIOMig *mig, Error **errp)
            vfio_mig_set_state(mig, VFIO_DEVICE_STATE_PRE_COPY, errp);
 }
 
-static bool vfio_mig_begin_saving(VFIOMig *mig, Error **errp)
+static bool vfio_mig_begin_saving(VFIOMigSession *session, Error **errp)
 {
-    return vfio_mig_check_kind(mig->vbasedev, errp) &&
-           vfio_mig_begin(mig, VFIO_MIG_SAVING, errp) &&
-           vfio_mig_first_state(mig, errp);
+    return vfio_mig_check_kind(errp) &&
+           vfio_mig_begin(session, VFIO_MIG_SAVING, errp) &&
+           vfio_mig_first_state(session->mig, errp);
 }
 
 /* Without the big lock, also for a snapshot */
 static int vfio_mig_save_setup(QEMUFile *f, void *opaque)
 {
-    VFIOMig *mig = opaque;
+    VFIOMigSession *session = opaque;
     Error *err = NULL;
     bool ok;
 
     qemu_put_be64(f, VFIO_MIG_SETUP);
     qemu_mutex_lock_iothread();
-    ok = vfio_mig_begin_saving(mig, &err);
+    ok = vfio_mig_begin_saving(session, &err);
     qemu_mutex_unlock_iothread();
     if (!ok) {
-        return vfio_mig_save_failed(mig, f, err);
+        return vfio_mig_save_failed(session, f, err);
     }
     qemu_put_be64(f, VFIO_MIG_END);
     return qemu_file_get_error(f);
 }
 
-static void vfio_mig_ask_pre_copy(VFIOMig *mig)
+static void vfio_mig_ask_pre_copy(VFIOMigSession *session)
 {
     struct vfio_precopy_info info = {
         .argsz = sizeof(info),
     };
-    int ret = ioctl(mig->data_fd, VFIO_MIG_GET_PRECOPY_INFO, &info) ? -errno
-                                                                    : 0;
+    int ret = ioctl(session->data_fd, VFIO_MIG_GET_PRECOPY_INFO, &info) ? -errno
+                                                                        : 0;
 
-    trace_vfio_mig_ask_pre_copy(mig->vbasedev->name, info.initial_bytes,
+    trace_vfio_mig_ask_pre_copy(session->name, info.initial_bytes,
                                 info.dirty_bytes, ret);
     /* EINVAL: the device has just stopped; others show at the next read. */
-    mig->initial_bytes = ret ? 0 : info.initial_bytes;
-    mig->dirty_bytes = ret ? 0 : info.dirty_bytes;
+    session->initial_bytes = ret ? 0 : info.initial_bytes;
+    session->dirty_bytes = ret ? 0 : info.dirty_bytes;
 }
 
-static uint64_t vfio_mig_ask_size(VFIOMig *mig)
+static uint64_t vfio_mig_ask_size(VFIOMigSession *session)
 {
     struct vfio_device_feature_mig_data_size size = {};
-    int ret = vfio_feature(mig->vbasedev, VFIO_DEVICE_FEATURE_GET |
-                           VFIO_DEVICE_FEATURE_MIG_DATA_SIZE,
-                           &size, sizeof(size));
+    int ret = vfio_mig_session_feature(session, VFIO_DEVICE_FEATURE_GET |
+                                       VFIO_DEVICE_FEATURE_MIG_DATA_SIZE,
+                                       &size, sizeof(size));
 
     if (!ret) {
         return size.stop_copy_length;
     }
-    if (!mig->unknown_size_said) {
-        mig->unknown_size_said = true;
+    if (!session->unknown_size_said) {
+        session->unknown_size_said = true;
         warn_report(VFIO_MSG_PREFIX "its driver does not tell how much state "
                     "it has (%s), so no downtime-limit seems long enough; stop "
-                    "the VM, and the migration goes on", mig->vbasedev->name,
+                    "the VM, and the migration goes on", session->name,
                     strerror(-ret));
     }
     return VFIO_MIG_UNKNOWN_SIZE;
@@ -234,22 +236,46 @@ static uint64_t vfio_mig_ask_size(VFIOMig *mig)
  * The device should send its first bytes before it stops.  It has its turn when
  * the rest of the VM was sent, and that may never be if RAM changes fast.
  */
-static bool vfio_mig_insists(VFIOMig *mig, uint64_t others)
+static bool vfio_mig_insists(VFIOMigSession *session, uint64_t others)
 {
-    if (others < mig->others_least) {
-        mig->others_least = others;
-        mig->insisted = 0;
+    if (others < session->others_least) {
+        session->others_least = others;
+        session->insisted = 0;
     } else {
-        mig->insisted++;
+        session->insisted++;
     }
-    return mig->initial_bytes && mig->insisted < VFIO_MIG_INSIST;
+    return session->initial_bytes && session->insisted < VFIO_MIG_INSIST;
 }
 
 /*
- * Asked at the end of every round, and RAM first.  What the device would have
- * to send when it stops is asked for only if RAM would not keep it from
- * stopping: drivers may have to work for the answer.  If the guest stands there
- * is no downtime to be kept short.
+ * How much the device has to send.  What it has when it stops is asked for only
+ * if RAM would not keep it from stopping: drivers may have to work for the
+ * answer.
+ */
+static uint64_t vfio_mig_left(VFIOMigSession *session, uint64_t others,
+                              uint64_t threshold)
+{
+    uint32_t state = vfio_mig_session_state(session);
+    uint64_t size = session->initial_bytes + session->dirty_bytes;
+
+    if (!vfio_mig_state_runs(state)) {
+        return 0;   /* the guest stands: no downtime has to be kept short */
+    }
+    if (others + size < threshold) {
+        if (vfio_mig_state_pre_copies(state)) {
+            vfio_mig_ask_pre_copy(session);
+        }
+        size = MAX(session->initial_bytes + session->dirty_bytes,
+                   vfio_mig_ask_size(session));
+    }
+    if (others + size < threshold && vfio_mig_insists(session, others)) {
+        size = threshold;
+    }
+    return size;
+}
+
+/*
+ * Asked at the end of every round, and RAM first
  *
  * Without the big lock
  */
@@ -257,58 +283,46 @@ static void vfio_mig_save_pending(QEMUFile *f, void *opaque,
                                   uint64_t threshold, uint64_t *pre_copy,
                                   uint64_t *compatible, uint64_t *post_copy)
 {
-    VFIOMig *mig = opaque;
+    VFIOMigSession *session = opaque;
     uint64_t others = *pre_copy + *compatible + *post_copy;
-    bool pre_copying = vfio_mig_is_pre_copying(mig);
     Error *err = NULL;
     uint64_t size;
 
-    if (mig->session != VFIO_MIG_SAVING ||
-        !vfio_mig_is_running(mig->vbasedev)) {
+    if (session->way != VFIO_MIG_SAVING) {
         return;
     }
-    if (!vfio_mig_check_locked(mig, &err)) {
-        vfio_mig_save_failed(mig, f, err);
+    if (!vfio_mig_check_locked(session, &err)) {
+        vfio_mig_save_failed(session, f, err);
         return;
     }
 
-    size = mig->initial_bytes + mig->dirty_bytes;
-    if (others + size < threshold) {
-        if (pre_copying) {
-            vfio_mig_ask_pre_copy(mig);
-        }
-        size = MAX(mig->initial_bytes + mig->dirty_bytes,
-                   vfio_mig_ask_size(mig));
-    }
-    if (others + size < threshold && vfio_mig_insists(mig, others)) {
-        size = threshold;
-    }
-    trace_vfio_mig_save_pending(mig->vbasedev->name, size, others, threshold);
+    size = vfio_mig_left(session, others, threshold);
+    trace_vfio_mig_save_pending(session->name, size, others, threshold);
     *pre_copy += size;
 }
 
 static bool vfio_mig_has_parts(void *opaque)
 {
-    return vfio_mig_is_pre_copying(opaque);
+    return vfio_mig_state_pre_copies(vfio_mig_session_state(opaque));
 }
 
 /* Without the big lock; returns 1, as the next device may have its turn. */
 static int vfio_mig_save_part(QEMUFile *f, void *opaque)
 {
-    VFIOMig *mig = opaque;
+    VFIOMigSession *session = opaque;
     int64_t end = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + VFIO_MIG_TURN;
     Error *err = NULL;
     ssize_t size;
 
-    if (!vfio_mig_check_locked(mig, &err)) {
-        return vfio_mig_save_failed(mig, f, err);
+    if (!vfio_mig_check_locked(session, &err)) {
+        return vfio_mig_save_failed(session, f, err);
     }
 
-    mig->others_least = UINT64_MAX;
+    session->others_least = UINT64_MAX;
     do {
-        size = vfio_mig_save_record(mig, f, false, &err);
+        size = vfio_mig_save_record(session, f, false, &err);
         if (size < 0) {
-            return vfio_mig_save_failed(mig, f, err);
+            return vfio_mig_save_failed(session, f, err);
         }
     } while (size && !qemu_file_rate_limit(f) &&
              qemu_clock_get_ms(QEMU_CLOCK_REALTIME) < end);
@@ -317,31 +331,32 @@ static int vfio_mig_save_part(QEMUFile *f, void *opaque)
     return qemu_file_get_error(f) ?: 1;
 }
 
-static bool vfio_mig_save_rest(VFIOMig *mig, QEMUFile *f, Error **errp)
+static bool vfio_mig_save_rest(VFIOMigSession *session, QEMUFile *f,
+                               Error **errp)
 {
     ssize_t size;
 
-    if (!vfio_mig_check(mig, errp) ||
-        !vfio_mig_set_state(mig, VFIO_DEVICE_STATE_STOP_COPY, errp) ||
-        !vfio_mig_check(mig, errp)) {
+    if (!vfio_mig_check(session, errp) ||
+        !vfio_mig_set_state(session->mig, VFIO_DEVICE_STATE_STOP_COPY, errp) ||
+        !vfio_mig_check(session, errp)) {
         return false;
     }
     do {
-        size = vfio_mig_save_record(mig, f, true, errp);
+        size = vfio_mig_save_record(session, f, true, errp);
     } while (size > 0 && !qemu_file_get_error(f));
     return size >= 0;
 }
 
 static int vfio_mig_save_end(QEMUFile *f, void *opaque)
 {
-    VFIOMig *mig = opaque;
+    VFIOMigSession *session = opaque;
     Error *err = NULL;
 
-    if (mig->session != VFIO_MIG_SAVING) {
+    if (session->way != VFIO_MIG_SAVING) {
         return -EINVAL;     /* save_setup() has failed, and said why */
     }
-    if (!vfio_mig_save_rest(mig, f, &err)) {
-        return vfio_mig_save_failed(mig, f, err);
+    if (!vfio_mig_save_rest(session, f, &err)) {
+        return vfio_mig_save_failed(session, f, err);
     }
     qemu_put_be64(f, VFIO_MIG_END);
     return qemu_file_get_error(f);
@@ -349,17 +364,22 @@ static int vfio_mig_save_end(QEMUFile *f, void *opaque)
 
 static void vfio_mig_save_config(QEMUFile *f, void *opaque)
 {
-    VFIOMig *mig = opaque;
+    VFIOMigSession *session = opaque;
+    Error *err = NULL;
 
+    if (!vfio_mig_check(session, &err)) {
+        vfio_mig_save_failed(session, f, err);
+        return;
+    }
     qemu_put_be64(f, VFIO_MIG_CONFIG);
-    mig->vbasedev->ops->vfio_save_config(mig->vbasedev, f);
+    session->mig->vbasedev->ops->vfio_save_config(session->mig->vbasedev, f);
     qemu_put_be64(f, VFIO_MIG_END);
 }
 
 /* The state after a migration that was done, or failed, or was cancelled */
 static bool vfio_mig_last_state(VFIOMig *mig, Error **errp)
 {
-    if (vfio_mig_is_pre_copying(mig)) {
+    if (vfio_mig_state_pre_copies(mig->state)) {
         return vfio_mig_guest_runs()
                ? vfio_mig_start(mig, errp)
                : vfio_mig_set_state(mig, VFIO_DEVICE_STATE_STOP, errp);
@@ -368,19 +388,37 @@ static bool vfio_mig_last_state(VFIOMig *mig, Error **errp)
            vfio_mig_set_state(mig, VFIO_DEVICE_STATE_STOP, errp);
 }
 
+static void vfio_mig_stream_free(void *opaque)
+{
+    VFIOMigSession *session = opaque;
+
+    unregister_savevm(NULL, session->id, session);
+    vfio_mig_session_free(session);
+}
+
+/* For the core, which goes over its list: a device's place there stays. */
+static void vfio_mig_cleanup(VFIOMigSession *session)
+{
+    vfio_mig_end(session);
+    if (!session->mig) {
+        aio_bh_schedule_oneshot(qemu_get_aio_context(), vfio_mig_stream_free,
+                                session);
+    }
+}
+
 /* The migration thread has come to its end. */
 static void vfio_mig_save_cleanup(void *opaque)
 {
-    VFIOMig *mig = opaque;
+    VFIOMigSession *session = opaque;
     Error *err = NULL;
 
-    if (mig->session != VFIO_MIG_SAVING) {
-        return;
+    if (session->way == VFIO_MIG_SAVING && session->mig &&
+        !vfio_mig_last_state(session->mig, &err)) {
+        error_reportf_err(err, VFIO_MSG_PREFIX, session->name);
     }
-    if (!vfio_mig_last_state(mig, &err)) {
-        error_reportf_err(err, VFIO_MSG_PREFIX, mig->vbasedev->name);
+    if (session->way != VFIO_MIG_LOADING) {
+        vfio_mig_cleanup(session);
     }
-    vfio_mig_end(mig);
 }
 
 /* Loading: in a coroutine of the main thread, with the big lock */
@@ -388,27 +426,27 @@ static void vfio_mig_save_cleanup(void *opaque)
 /* A device that has not got its state is in RESUMING still; see mig-run.c. */
 static int vfio_mig_load_cleanup(void *opaque)
 {
-    VFIOMig *mig = opaque;
+    VFIOMigSession *session = opaque;
 
-    if (mig->session == VFIO_MIG_LOADING) {
-        vfio_mig_end(mig);
+    if (session->way == VFIO_MIG_LOADING) {
+        vfio_mig_cleanup(session);
     }
     return 0;
 }
 
 static int vfio_mig_load_setup(QEMUFile *f, void *opaque)
 {
-    VFIOMig *mig = opaque;
+    VFIOMigSession *session = opaque;
     Error *err = NULL;
 
-    vfio_mig_load_cleanup(mig);     /* of one that did not get far */
-    if (!vfio_mig_begin(mig, VFIO_MIG_LOADING, &err)) {
-        error_reportf_err(err, VFIO_MSG_PREFIX, mig->vbasedev->name);
+    vfio_mig_load_cleanup(session);     /* of one that did not get far */
+    if (!vfio_mig_begin(session, VFIO_MIG_LOADING, &err)) {
+        error_reportf_err(err, VFIO_MSG_PREFIX, session->name);
         return -EBUSY;
     }
-    if (!vfio_mig_set_state(mig, VFIO_DEVICE_STATE_RESUMING, &err)) {
-        error_reportf_err(err, VFIO_MSG_PREFIX, mig->vbasedev->name);
-        vfio_mig_end(mig);
+    if (!vfio_mig_set_state(session->mig, VFIO_DEVICE_STATE_RESUMING, &err)) {
+        error_reportf_err(err, VFIO_MSG_PREFIX, session->name);
+        vfio_mig_end(session);
         return -EIO;
     }
     return 0;
@@ -420,22 +458,22 @@ static void vfio_mig_explain_refusal(Error **errp)
                                 "the same kind as where it comes from");
 }
 
-static bool vfio_mig_write(VFIOMig *mig, size_t size, Error **errp)
+static bool vfio_mig_write(VFIOMigSession *session, size_t size, Error **errp)
 {
     ERRP_GUARD();
     size_t done = 0;
     ssize_t ret;
     int err;
 
-    if (mig->state != VFIO_DEVICE_STATE_RESUMING) {
+    if (session->mig->state != VFIO_DEVICE_STATE_RESUMING) {
         error_setg(errp, "some of its state comes after the end of it");
         return false;
     }
 
     while (done < size) {
-        TFR(ret = write(mig->data_fd, mig->buffer + done, size - done));
+        TFR(ret = write(session->data_fd, session->buffer + done, size - done));
         err = ret < 0 ? errno : 0;
-        trace_vfio_mig_write(mig->vbasedev->name, size - done, ret, err);
+        trace_vfio_mig_write(session->name, size - done, ret, err);
         if (ret <= 0) {
             error_setg(errp, "its state was refused: %s",
                        err ? strerror(err) : "no more is taken");
@@ -447,19 +485,21 @@ static bool vfio_mig_write(VFIOMig *mig, size_t size, Error **errp)
     return true;
 }
 
-/* While the rest of a record is waited for, the device may be reset. */
-static bool vfio_mig_load_record(VFIOMig *mig, QEMUFile *f, Error **errp)
+/* While the rest of a record is waited for, the device may be reset, or go. */
+static bool vfio_mig_load_record(VFIOMigSession *session, QEMUFile *f,
+                                 Error **errp)
 {
     uint64_t left = qemu_get_be64(f);
     size_t size;
 
     for (; left; left -= size) {
         size = MIN(left, VFIO_MIG_BUFFER);
-        if (qemu_get_buffer(f, mig->buffer, size) != size) {
+        if (qemu_get_buffer(f, session->buffer, size) != size) {
             error_setg(errp, "the stream ends within its state");
             return false;
         }
-        if (!vfio_mig_check(mig, errp) || !vfio_mig_write(mig, size, errp)) {
+        if (!vfio_mig_check(session, errp) ||
+            !vfio_mig_write(session, size, errp)) {
             return false;
         }
     }
@@ -467,14 +507,14 @@ static bool vfio_mig_load_record(VFIOMig *mig, QEMUFile *f, Error **errp)
 }
 
 /* The driver looks at what it was given. */
-static bool vfio_mig_load_rest(VFIOMig *mig, Error **errp)
+static bool vfio_mig_load_rest(VFIOMigSession *session, Error **errp)
 {
     ERRP_GUARD();
 
-    if (!vfio_mig_check(mig, errp)) {
+    if (!vfio_mig_check(session, errp)) {
         return false;
     }
-    if (!vfio_mig_set_state(mig, VFIO_DEVICE_STATE_STOP, errp)) {
+    if (!vfio_mig_set_state(session->mig, VFIO_DEVICE_STATE_STOP, errp)) {
         vfio_mig_explain_refusal(errp);
         return false;
     }
@@ -492,16 +532,19 @@ static bool vfio_mig_load_word(QEMUFile *f, uint64_t word, const char *what,
     return got == word;
 }
 
-static bool vfio_mig_load_config(VFIOMig *mig, QEMUFile *f, Error **errp)
+static bool vfio_mig_load_config(VFIOMigSession *session, QEMUFile *f,
+                                 Error **errp)
 {
     ERRP_GUARD();
+    VFIODevice *vbasedev;
     int ret;
 
-    if (!vfio_mig_load_rest(mig, errp)) {
+    if (!vfio_mig_load_rest(session, errp)) {
         return false;
     }
 
-    ret = mig->vbasedev->ops->vfio_load_config(mig->vbasedev, f);
+    vbasedev = session->mig->vbasedev;
+    ret = vbasedev->ops->vfio_load_config(vbasedev, f);
     if (ret) {
         error_setg_errno(errp, -ret, "its configuration was refused");
         vfio_mig_explain_refusal(errp);
@@ -532,12 +575,13 @@ static void vfio_mig_refuse_word(uint64_t word, Error **errp)
 }
 
 /* What a section has, up to its END */
-static bool vfio_mig_load_section(VFIOMig *mig, QEMUFile *f, Error **errp)
+static bool vfio_mig_load_section(VFIOMigSession *session, QEMUFile *f,
+                                  Error **errp)
 {
     for (;;) {
         uint64_t word = qemu_get_be64(f);
 
-        trace_vfio_mig_load_word(mig->vbasedev->name, word);
+        trace_vfio_mig_load_word(session->name, word);
         if (qemu_file_get_error(f)) {
             error_setg(errp, "the stream has ended");
             return false;
@@ -548,9 +592,9 @@ static bool vfio_mig_load_section(VFIOMig *mig, QEMUFile *f, Error **errp)
         case VFIO_MIG_SETUP:
             return vfio_mig_load_word(f, VFIO_MIG_END, "setup", errp);
         case VFIO_MIG_CONFIG:
-            return vfio_mig_load_config(mig, f, errp);
+            return vfio_mig_load_config(session, f, errp);
         case VFIO_MIG_DATA:
-            if (!vfio_mig_load_record(mig, f, errp)) {
+            if (!vfio_mig_load_record(session, f, errp)) {
                 return false;
             }
             break;
@@ -563,11 +607,11 @@ static bool vfio_mig_load_section(VFIOMig *mig, QEMUFile *f, Error **errp)
 
 static int vfio_mig_load_state(QEMUFile *f, void *opaque, int version_id)
 {
-    VFIOMig *mig = opaque;
+    VFIOMigSession *session = opaque;
     Error *err = NULL;
 
-    if (!vfio_mig_load_section(mig, f, &err)) {
-        error_reportf_err(err, VFIO_MSG_PREFIX, mig->vbasedev->name);
+    if (!vfio_mig_load_section(session, f, &err)) {
+        error_reportf_err(err, VFIO_MSG_PREFIX, session->name);
         return -EINVAL;
     }
     return qemu_file_get_error(f);
@@ -590,13 +634,24 @@ void vfio_mig_register_stream(VFIOMig *mig)
 {
     DeviceState *dev = mig->vbasedev->dev;
     g_autofree char *path = vmstate_if_get_id(VMSTATE_IF(dev));
-    g_autofree char *id = path ? g_strdup_printf("%s/vfio", path)
-                               : g_strdup("vfio");
+    char *id = path ? g_strdup_printf("%s/vfio", path) : g_strdup("vfio");
 
-    register_savevm_live(id, VMSTATE_INSTANCE_ID_ANY, 1, &handlers, mig);
+    mig->session = vfio_mig_session_new(mig, id);
+    register_savevm_live(id, VMSTATE_INSTANCE_ID_ANY, 1, &handlers,
+                         mig->session);
 }
 
+/*
+ * The migration thread may have it before its session begins: until the cleanup
+ * it goes over the list, and may be waiting for the lock that we hold.
+ */
 void vfio_mig_unregister_stream(VFIOMig *mig)
 {
-    unregister_savevm(VMSTATE_IF(mig->vbasedev->dev), "vfio", mig);
+    VFIOMigSession *session = mig->session;
+
+    mig->session = NULL;
+    vfio_mig_session_leave(session);
+    if (session->way == VFIO_MIG_IDLE && migration_is_idle()) {
+        vfio_mig_stream_free(session);
+    }
 }

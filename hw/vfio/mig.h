@@ -7,17 +7,21 @@
  * for its data: a session.  QEMU's own code for version 1 (migration.c) does
  * not know any of this.
  *
- *   mig-state.c   what the kernel is asked for: the state, and what follows it
- *   mig-run.c     the VM starts and stops, the device is reset
- *   mig-stream.c  the device's sections in the migration stream
- *   mig-policy.c  whether a device may be migrated, and why not
+ *   mig-state.c    what the kernel is asked for: the state, and what follows it
+ *   mig-run.c      the VM starts and stops, the device is reset
+ *   mig-session.c  what the migration has of the device, also if that goes
+ *   mig-stream.c   the device's sections in the migration stream
+ *   mig-policy.c   whether a device may be migrated, and why not
  *
  * The state changes with the big lock held, and so does everything else here
- * but for two callbacks of mig-stream.c, which the migration thread calls
- * without it while the guest runs: they read from ->data_fd and ask how much
- * there is.  For that reason the descriptor stays open to the end of the
- * session, even if the device has left it; and ->state and ->error are read
- * atomically.
+ * but for three callbacks of mig-stream.c, which the migration thread calls
+ * without it while the guest runs: they read from the descriptor and ask how
+ * much there is.
+ *
+ * At that time the guest may eject the device.  So the thread has a session,
+ * which stays until it has come to its end: the descriptor is open, even if the
+ * device has left the session's states, and the device itself is used only with
+ * ->lock held.  ->state and ->error are read atomically.
  */
 #ifndef HW_VFIO_MIG_H
 #define HW_VFIO_MIG_H
@@ -25,31 +29,39 @@
 #include "hw/vfio/vfio-abi.h"
 #include "hw/vfio/vfio-common.h"
 
-typedef enum VFIOMigSession {
+typedef struct VFIOMig VFIOMig;
+
+typedef enum VFIOMigWay {
     VFIO_MIG_IDLE,
     VFIO_MIG_SAVING,
     VFIO_MIG_LOADING,
-} VFIOMigSession;
+} VFIOMigWay;
 
-typedef struct VFIOMig VFIOMig;
+/* It has a device all the time, and something to do during a migration. */
+typedef struct VFIOMigSession {
+    QemuMutex lock;
+    VFIOMig *mig;           /* NULL once it has gone; see above, and ->lock */
+    char *name;             /* the device's */
+    char *id;               /* its sections', in the stream */
 
-struct VFIOMig {
-    VFIODevice *vbasedev;
-    uint64_t flags;         /* VFIO_MIGRATION_STOP_COPY, _P2P, _PRE_COPY */
-    uint32_t state;         /* enum vfio_device_mig_state, as last known */
-    int data_fd;            /* -1 outside of a session */
-    bool ran;               /* since writes are recorded: see dirty.h */
-
-    VFIOMigSession session;
-    Error *error;           /* why the session cannot go on, NULL if it can */
+    VFIOMigWay way;
+    int data_fd;            /* -1 before the device has given one */
+    Error *error;           /* why it cannot go on, NULL if it can */
     uint8_t *buffer;        /* VFIO_MIG_BUFFER bytes, for one record's data */
     uint64_t initial_bytes; /* as last known, in PRE_COPY */
     uint64_t dirty_bytes;
     uint64_t others_least;  /* what the rest of the VM had to send at least */
     unsigned insisted;      /* how often it kept the VM going since then */
     bool unknown_size_said;
+} VFIOMigSession;
 
-    bool registered;        /* with QEMU's migration */
+struct VFIOMig {
+    VFIODevice *vbasedev;
+    uint64_t flags;         /* VFIO_MIGRATION_STOP_COPY, _P2P, _PRE_COPY */
+    uint32_t state;         /* enum vfio_device_mig_state, as last known */
+    VFIOMigSession *session;    /* NULL if QEMU does not migrate it */
+    bool ran;               /* since writes are recorded: see dirty.h */
+
     VMChangeStateEntry *peers;  /* keeps devices from reaching each other */
     VMChangeStateEntry *run;    /* stops and starts them */
     Notifier notifier;
@@ -89,8 +101,9 @@ void vfio_mig_forget(VFIODevice *vbasedev);
 /* In a state in which it may write to memory; ->mig is not NULL. */
 bool vfio_mig_is_running(VFIODevice *vbasedev);
 
-/* In PRE_COPY or PRE_COPY_P2P */
-bool vfio_mig_is_pre_copying(VFIOMig *mig);
+/* The same of a state; and whether it is PRE_COPY or PRE_COPY_P2P */
+bool vfio_mig_state_runs(uint32_t state);
+bool vfio_mig_state_pre_copies(uint32_t state);
 
 const char *vfio_mig_state_name(uint32_t state);
 
@@ -113,24 +126,47 @@ void vfio_mig_reset(VFIOMig *mig, Error **errp);
 /* Find out which state the device is in, after something else changed it. */
 void vfio_mig_ask_state(VFIOMig *mig);
 
-/**
- * vfio_mig_lose: the session cannot go on, for the reason @err
- *
- * The migration fails when it comes to the device the next time.  If there is
- * no session, or it is lost already, this only reports @err.  Takes @err.
- */
-void vfio_mig_lose(VFIOMig *mig, Error *err);
+/* mig-session.c */
+
+/* @id: of its sections, taken; vfio_mig_session_free() ends what is going on */
+VFIOMigSession *vfio_mig_session_new(VFIOMig *mig, char *id);
+void vfio_mig_session_free(VFIOMigSession *session);
 
 /**
- * vfio_mig_begin: begin a session; fails if there is one
+ * vfio_mig_session_leave: the device goes
+ *
+ * If something is under way, that is lost.
+ */
+void vfio_mig_session_leave(VFIOMigSession *session);
+
+/* The device's state; ERROR once it has gone.  Needs no lock. */
+uint32_t vfio_mig_session_state(VFIOMigSession *session);
+
+/* vfio_feature(), and -ENODEV once the device has gone.  Needs no lock. */
+int vfio_mig_session_feature(VFIOMigSession *session, uint32_t what, void *data,
+                             size_t size);
+
+/**
+ * vfio_mig_begin: begin to save or load; fails if something is under way
  *
  * vfio_mig_end() also closes the descriptor, wherever the device is.
  */
-bool vfio_mig_begin(VFIOMig *mig, VFIOMigSession session, Error **errp);
-void vfio_mig_end(VFIOMig *mig);
+bool vfio_mig_begin(VFIOMigSession *session, VFIOMigWay way, Error **errp);
+void vfio_mig_end(VFIOMigSession *session);
 
-/* The session can go on. */
-bool vfio_mig_check(VFIOMig *mig, Error **errp);
+/* The device's driver has given a descriptor, or -1. */
+void vfio_mig_take_fd(VFIOMigSession *session, int fd);
+
+/**
+ * vfio_mig_lose: it cannot go on, for the reason @err
+ *
+ * The migration fails when it comes to the device the next time.  If there is
+ * none, or it is lost already, this only reports @err.  Takes @err.
+ */
+void vfio_mig_lose(VFIOMigSession *session, Error *err);
+
+/* It can go on, and has its device. */
+bool vfio_mig_check(VFIOMigSession *session, Error **errp);
 
 /* mig-run.c */
 
@@ -153,6 +189,10 @@ void vfio_mig_was_reset(VFIODevice *vbasedev);
 
 /* mig-stream.c */
 
+/*
+ * Have sections in the stream: sets ->session.  If the device goes while it is
+ * migrated, its session stays until the migration has come to its end.
+ */
 void vfio_mig_register_stream(VFIOMig *mig);
 void vfio_mig_unregister_stream(VFIOMig *mig);
 
@@ -184,6 +224,6 @@ void vfio_mig_unprobe(VFIODevice *vbasedev);
 void vfio_mig_explain_driver(VFIODevice *vbasedev, Error **errp);
 
 /* This migration is of a kind that devices can be saved in. */
-bool vfio_mig_check_kind(VFIODevice *vbasedev, Error **errp);
+bool vfio_mig_check_kind(Error **errp);
 
 #endif /* HW_VFIO_MIG_H */

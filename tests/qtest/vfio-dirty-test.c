@@ -33,11 +33,6 @@ static const VFIOMigGuestKind two_by_iommu = {
     .count = 2,
 };
 
-static const VFIOMigGuestKind two_by_log = {
-    .edu = { .tracking = VFIO_MIG_LOG, .pre_copy = true, .p2p = true },
-    .count = 2,
-};
-
 static const VFIOMigGuestKind mixed = {
     .edu = { .tracking = VFIO_MIG_MIXED, .pre_copy = true, .p2p = true },
     .count = 2,
@@ -403,40 +398,6 @@ static void test_memory_goes(const void *data)
     vfio_mig_guest_free(g);
 }
 
-/* A device that goes */
-
-#define EJECT_PORT 0xae08
-
-/* Nobody unplugs a device while its guest moves; but a guest can eject it. */
-static void eject(VFIOMachine *m, int i)
-{
-    qtest_outl(m->qts, EJECT_PORT, 1 << VFIO_MIG_SLOT(i));
-    qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
-    g_assert_true(vfio_rig_wait(count(m, "vfio_cdev_detach") == 1));
-}
-
-/* Nothing can tell any more what it wrote to. */
-static void test_device_goes(const void *data)
-{
-    const VFIOMigGuestKind *kind = data;
-    VFIOMigGuest *g = vfio_mig_guest_new(kind);
-
-    vfio_mig_guest_prepare(g);
-    vfio_mig_guest_begin(g);
-    vfio_mig_guest_write_on(g);
-    keep_busy(g);
-    vfio_mig_edu_write(g->edus[1]);
-    vfio_mig_edu_wrote(g->edus[1]);
-    eject(g->here->machine, 1);
-
-    be_quick(g);
-    vfio_mig_guest_release(g);
-    vfio_mig_wait_moved(g->here, g->there);
-    vfio_mig_check_memory(g->here, g->there);
-    vfio_mig_edu_check_written(g->edus[1], g->there);
-    vfio_mig_guest_free(g);
-}
-
 /* A guest that does not run */
 
 static void stop_guest(VFIOMigGuest *g)
@@ -614,10 +575,6 @@ int main(int argc, char **argv)
                       &by_log);
     vfio_rig_add_data("memory-goes/iommu", VFIO_RIG_IOMMUFD_ONLY,
                       test_memory_goes, &by_iommu);
-    vfio_rig_add_data("device-goes/iommu", VFIO_RIG_IOMMUFD_ONLY,
-                      test_device_goes, &two_by_iommu);
-    vfio_rig_add_data("device-goes/log", VFIO_RIG_IOMMUFD_ONLY,
-                      test_device_goes, &two_by_log);
     vfio_rig_add("paused/before", VFIO_RIG_BOTH, test_paused_guest_moves);
     vfio_rig_add("paused/on-the-way", VFIO_RIG_BOTH,
                  test_guest_is_paused_on_the_way);

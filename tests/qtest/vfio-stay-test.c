@@ -174,6 +174,34 @@ static void test_no_device_comes_or_goes(void)
     vfio_mig_guest_free(g);
 }
 
+#define EJECT_PORT 0xae08
+
+/*
+ * A guest asks nobody whether it may eject a device.  The migration thread may
+ * be at work on it; the move fails, and a later one is without the device.
+ */
+static void test_guest_ejects(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&two);
+    VFIOMachine *m = g->here->machine;
+    g_autofree char *reason = NULL;
+
+    begin(g);
+    qtest_outl(m->qts, EJECT_PORT, 1 << VFIO_MIG_SLOT(1));
+    qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
+    g_assert_false(vfio_mig_wait_end(g->here, &reason));
+    g_test_message("%s", reason);
+    g_assert_nonnull(strstr(reason, "unplugged while it was being migrated"));
+    vfio_machine_check_run_state(m, "running");
+    vfio_mig_edu_check(g->edus[0]);
+    vfio_mig_abandon(g->there);
+    g->there = NULL;
+
+    vfio_mig_guest_release(g);
+    vfio_mig_save(g->here, "/dev/null");
+    vfio_mig_guest_free(g);
+}
+
 /* The other side */
 
 static void test_other_side_ends(void)
@@ -318,6 +346,7 @@ int main(int argc, char **argv)
     vfio_rig_add("other-side-ends", VFIO_RIG_BOTH, test_other_side_ends);
     vfio_rig_add("disk-full", VFIO_RIG_BOTH, test_disk_full);
     if (vfio_mig_all_ours()) {
+        vfio_rig_add("guest-ejects", VFIO_RIG_BOTH, test_guest_ejects);
         vfio_rig_add("log-is-lost-for-a-while", VFIO_RIG_BOTH,
                      test_log_is_lost_for_a_while);
     }
