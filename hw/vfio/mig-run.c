@@ -29,11 +29,6 @@
 #include "sysemu/iommufd.h"
 #include "sysemu/runstate.h"
 
-bool vfio_mig_guest_runs(void)
-{
-    return runstate_is_running() || runstate_check(RUN_STATE_SUSPENDED);
-}
-
 /* Without P2P, nothing comes between running and standing. */
 static uint32_t vfio_mig_apart(VFIOMig *mig)
 {
@@ -129,8 +124,12 @@ static void vfio_mig_meet_peers(VFIOMig *mig)
 {
     Error *err = NULL;
 
-    /* One that could not be started is in ERROR, and the log has it. */
-    if (mig->state == VFIO_DEVICE_STATE_RUNNING_P2P &&
+    /*
+     * In PRE_COPY_P2P is one that could not be stopped.  One that could not be
+     * started is in ERROR, and the log has it.
+     */
+    if ((mig->state == VFIO_DEVICE_STATE_RUNNING_P2P ||
+         mig->state == VFIO_DEVICE_STATE_PRE_COPY_P2P) &&
         !vfio_mig_start(mig, &err)) {
         error_reportf_err(err, VFIO_MSG_PREFIX, mig->vbasedev->name);
     }
@@ -151,10 +150,29 @@ static void vfio_mig_run_changed(void *opaque, bool running, RunState state)
 {
     VFIOMig *mig = opaque;
 
+    mig->vm_runs = running;
     if (running) {
         vfio_mig_start_apart(mig);
     } else {
         vfio_mig_stop(mig, vfio_mig_standing(mig));
+    }
+}
+
+/*
+ * A guest that sleeps counts as running: nobody is told when it falls asleep,
+ * or wakes up.  If it came here asleep, its devices stand.
+ */
+static void vfio_mig_woken_up(Notifier *notifier, void *data)
+{
+    VFIOMig *mig = container_of(notifier, VFIOMig, wakeup);
+    Error *err = NULL;
+
+    if (!runstate_is_running()) {
+        return;     /* woken for a migration, it was stopped before we came */
+    }
+    mig->vm_runs = true;
+    if (!vfio_mig_is_running(mig->vbasedev) && !vfio_mig_start(mig, &err)) {
+        error_reportf_err(err, VFIO_MSG_PREFIX, mig->vbasedev->name);
     }
 }
 
@@ -168,11 +186,15 @@ static void vfio_mig_migration_changed(Notifier *notifier, void *data)
 
 void vfio_mig_watch(VFIOMig *mig)
 {
+    mig->vm_runs = runstate_is_running() ||
+                   runstate_check(RUN_STATE_SUSPENDED);
     mig->peers =
         qemu_add_vm_change_state_handler_prio(vfio_mig_peers_changed, mig,
                                               INT_MAX);
     mig->run = qdev_add_vm_change_state_handler(mig->vbasedev->dev,
                                                 vfio_mig_run_changed, mig);
+    mig->wakeup.notify = vfio_mig_woken_up;
+    qemu_register_wakeup_notifier(&mig->wakeup);
     mig->notifier.notify = vfio_mig_migration_changed;
     add_migration_state_change_notifier(&mig->notifier);
 }
@@ -180,23 +202,37 @@ void vfio_mig_watch(VFIOMig *mig)
 void vfio_mig_unwatch(VFIOMig *mig)
 {
     remove_migration_state_change_notifier(&mig->notifier);
+    notifier_remove(&mig->wakeup);
     qemu_del_vm_change_state_handler(mig->run);
     qemu_del_vm_change_state_handler(mig->peers);
+}
+
+/* It runs now, also if the guest does not. */
+static void vfio_mig_session_was_reset(VFIOMig *mig)
+{
+    VFIOMigSession *session = mig->session;
+    Error *err = NULL;
+
+    if (session->data_fd >= 0) {
+        error_setg(&err, "it was reset while it was being migrated");
+        iommufd_error_append_remedy(&err, "migrate again; a guest that sleeps "
+                                    "is woken up for a migration, and that "
+                                    "resets its devices");
+        vfio_mig_lose(session, err);
+    } else if (session->way == VFIO_MIG_SAVING && !mig->vm_runs &&
+               vfio_mig_is_running(mig->vbasedev)) {
+        vfio_mig_stop(mig, VFIO_DEVICE_STATE_STOP);
+    }
 }
 
 void vfio_mig_was_reset(VFIODevice *vbasedev)
 {
     VFIOMig *mig = vbasedev->mig;
-    Error *err = NULL;
 
-    if (!mig) {
-        return;
+    if (mig) {
+        vfio_mig_ask_state(mig);
     }
-
-    vfio_mig_ask_state(mig);
-    if (mig->session && mig->session->data_fd >= 0) {
-        error_setg(&err, "it was reset while it was being migrated");
-        iommufd_error_append_remedy(&err, "migrate again");
-        vfio_mig_lose(mig->session, err);
+    if (mig && mig->session) {
+        vfio_mig_session_was_reset(mig);
     }
 }

@@ -155,21 +155,27 @@ static ssize_t vfio_mig_save_record(VFIOMigSession *session, QEMUFile *f,
     return size;
 }
 
-/* A guest that stands may have been reset, and its device with it. */
+/*
+ * A guest that stands may have been reset, and its device with it, or the
+ * device did not stop with it.  Until the handlers of the run state have been
+ * called, other devices may still reach this one, so it does not stop here.
+ */
 static bool vfio_mig_first_state(VFIOMig *mig, Error **errp)
 {
     if (mig->state == VFIO_DEVICE_STATE_ERROR) {
         error_setg(errp, "it does not work any more, as a reset failed");
         return false;
     }
-    if (mig->state != VFIO_DEVICE_STATE_RUNNING) {
+    if (!vfio_mig_is_running(mig->vbasedev)) {
         return true;
     }
-    if (!vfio_mig_guest_runs()) {
+    if (!mig->vm_runs) {
         return vfio_mig_set_state(mig, VFIO_DEVICE_STATE_STOP, errp);
     }
-    return !(mig->flags & VFIO_MIGRATION_PRE_COPY) ||
-           vfio_mig_set_state(mig, VFIO_DEVICE_STATE_PRE_COPY, errp);
+    /* It may not have come back from an earlier migration. */
+    return vfio_mig_set_state(mig, VFIO_DEVICE_STATE_RUNNING, errp) &&
+           (!(mig->flags & VFIO_MIGRATION_PRE_COPY) ||
+            vfio_mig_set_state(mig, VFIO_DEVICE_STATE_PRE_COPY, errp));
 }
 
 static bool vfio_mig_begin_saving(VFIOMigSession *session, Error **errp)
@@ -331,14 +337,35 @@ static int vfio_mig_save_part(QEMUFile *f, void *opaque)
     return qemu_file_get_error(f) ?: 1;
 }
 
+/*
+ * RAM has been sent.  The device has stopped with the VM: in STOP_COPY if its
+ * session has begun.  One that did not stop may have written to RAM since.
+ */
+static bool vfio_mig_last_begin(VFIOMigSession *session, Error **errp)
+{
+    ERRP_GUARD();
+
+    if (!vfio_mig_check(session, errp)) {
+        return false;
+    }
+    if (vfio_mig_is_running(session->mig->vbasedev)) {
+        error_setg(errp, "it still runs, and what it writes to memory from now "
+                   "on would be lost");
+        iommufd_error_append_remedy(errp, "wake the guest up if it sleeps, "
+                                    "stop the VM, and try again");
+        return false;
+    }
+    return vfio_mig_set_state(session->mig, VFIO_DEVICE_STATE_STOP_COPY,
+                              errp) &&
+           vfio_mig_check(session, errp);
+}
+
 static bool vfio_mig_save_rest(VFIOMigSession *session, QEMUFile *f,
                                Error **errp)
 {
     ssize_t size;
 
-    if (!vfio_mig_check(session, errp) ||
-        !vfio_mig_set_state(session->mig, VFIO_DEVICE_STATE_STOP_COPY, errp) ||
-        !vfio_mig_check(session, errp)) {
+    if (!vfio_mig_last_begin(session, errp)) {
         return false;
     }
     do {
@@ -379,13 +406,14 @@ static void vfio_mig_save_config(QEMUFile *f, void *opaque)
 /* The state after a migration that was done, or failed, or was cancelled */
 static bool vfio_mig_last_state(VFIOMig *mig, Error **errp)
 {
-    if (vfio_mig_state_pre_copies(mig->state)) {
-        return vfio_mig_guest_runs()
-               ? vfio_mig_start(mig, errp)
-               : vfio_mig_set_state(mig, VFIO_DEVICE_STATE_STOP, errp);
+    if (mig->vm_runs) {
+        return vfio_mig_start(mig, errp);
     }
-    return mig->state != VFIO_DEVICE_STATE_STOP_COPY ||
-           vfio_mig_set_state(mig, VFIO_DEVICE_STATE_STOP, errp);
+    if (vfio_mig_is_running(mig->vbasedev) ||
+        mig->state == VFIO_DEVICE_STATE_STOP_COPY) {
+        return vfio_mig_set_state(mig, VFIO_DEVICE_STATE_STOP, errp);
+    }
+    return true;
 }
 
 static void vfio_mig_stream_free(void *opaque)

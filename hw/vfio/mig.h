@@ -62,8 +62,10 @@ struct VFIOMig {
     VFIOMigSession *session;    /* NULL if QEMU does not migrate it */
     bool ran;               /* since writes are recorded: see dirty.h */
 
+    bool vm_runs;           /* as the device was told last */
     VMChangeStateEntry *peers;  /* keeps devices from reaching each other */
     VMChangeStateEntry *run;    /* stops and starts them */
+    Notifier wakeup;
     Notifier notifier;
 };
 
@@ -173,9 +175,6 @@ bool vfio_mig_check(VFIOMigSession *session, Error **errp);
 /* Let the VM's starts and stops, and the migration's end, reach the device. */
 void vfio_mig_watch(VFIOMig *mig);
 void vfio_mig_unwatch(VFIOMig *mig);
-
-/* The guest runs, or would if nothing but its own wish to sleep kept it. */
-bool vfio_mig_guest_runs(void);
 
 /**
  * vfio_mig_start: let the device run, as the guest will

@@ -8,6 +8,7 @@
 #include "qemu/osdep.h"
 
 #include "qapi/qmp/qdict.h"
+#include "qemu/units.h"
 #include "vfio-mig-guest.h"
 
 static const VFIOMigGuestKind one = {
@@ -202,6 +203,22 @@ static void test_guest_ejects(void)
     vfio_mig_guest_free(g);
 }
 
+/* It has no downtime to be kept short, whatever becomes of its device. */
+static void test_paused_guest_is_reset(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&simple);
+
+    check_ok(g, "stop");
+    vfio_mig_guest_prepare(g);
+    vfio_mig_set(g->here, "max-bandwidth", 1 * MiB);
+    vfio_mig_guest_begin(g);
+    vfio_machine_reset(g->here->machine);
+    vfio_mig_set(g->here, "max-bandwidth", 1 * GiB);
+    vfio_mig_wait_moved(g->here, g->there);
+    vfio_mig_check_memory(g->here, g->there);
+    vfio_mig_guest_free(g);
+}
+
 /* The other side */
 
 static void test_other_side_ends(void)
@@ -277,6 +294,32 @@ static const Failure failures[] = {
     { "loading-error", true, "fail_state", STOP, true, .ours = true },
 };
 
+/*
+ * It did not stop with the guest, when there was no move yet.  It does before
+ * memory is sent, or what it writes meanwhile would be lost.
+ */
+static void test_device_had_not_stopped(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&one);
+    const char *device = vfio_mig_guest_device(g, 0);
+    g_auto(GStrv) before = NULL;
+    g_auto(GStrv) after = NULL;
+
+    vfio_mig_edu_set(device, "fail_state", STOP);
+    check_ok(g, "stop");
+    vfio_mig_edu_set(device, "fail_state", 0);
+    before = vfio_mig_events(g->here);
+    g_assert_false(g_strv_contains((const char **)before, "dev0 stop"));
+
+    vfio_mig_guest_prepare(g);
+    vfio_mig_begin(g->here, g->there);
+    vfio_mig_wait_moved(g->here, g->there);
+    vfio_mig_check_memory(g->here, g->there);
+    after = vfio_mig_events(g->here);
+    g_assert_cmpstr(after[0], ==, "dev0 stop");
+    vfio_mig_guest_free(g);
+}
+
 /* All counts as written then, and less again later. */
 static void test_log_is_lost_for_a_while(void)
 {
@@ -347,6 +390,10 @@ int main(int argc, char **argv)
     vfio_rig_add("disk-full", VFIO_RIG_BOTH, test_disk_full);
     if (vfio_mig_all_ours()) {
         vfio_rig_add("guest-ejects", VFIO_RIG_BOTH, test_guest_ejects);
+        vfio_rig_add("paused-guest-is-reset", VFIO_RIG_BOTH,
+                     test_paused_guest_is_reset);
+        vfio_rig_add("device-had-not-stopped", VFIO_RIG_BOTH,
+                     test_device_had_not_stopped);
         vfio_rig_add("log-is-lost-for-a-while", VFIO_RIG_BOTH,
                      test_log_is_lost_for_a_while);
     }
