@@ -102,6 +102,8 @@ bool vfio_mig_begin(VFIOMigSession *session, VFIOMigWay way, Error **errp)
     session->way = way;
     session->initial_bytes = 0;
     session->dirty_bytes = 0;
+    session->size_asked = 0;
+    session->sent = false;
     session->others_least = UINT64_MAX;
     session->insisted = 0;
     session->unknown_size_said = false;

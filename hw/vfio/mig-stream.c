@@ -48,6 +48,11 @@
 
 #define VFIO_MIG_TURN 50    /* milliseconds */
 
+/* For how long what a driver says of its state's size is good: milliseconds */
+#define VFIO_MIG_SIZE_AGE 100
+
+#define VFIO_MIG_REST (50 * 1000)   /* microseconds; see vfio_mig_rest() */
+
 /* How often it keeps the VM from stopping though the rest makes no progress */
 #define VFIO_MIG_INSIST 8
 
@@ -105,9 +110,12 @@ static void vfio_mig_take_off(uint64_t *bytes, uint64_t *size)
     *size -= part;
 }
 
+/* Having sent something, it may insist again: see vfio_mig_insists(). */
 static void vfio_mig_count(VFIOMigSession *session, uint64_t size)
 {
     stat64_add(&bytes_sent, size);
+    session->others_least = UINT64_MAX;
+    session->sent = true;
     vfio_mig_take_off(&session->initial_bytes, &size);
     vfio_mig_take_off(&session->dirty_bytes, &size);
 }
@@ -238,6 +246,18 @@ static uint64_t vfio_mig_ask_size(VFIOMigSession *session)
     return VFIO_MIG_UNKNOWN_SIZE;
 }
 
+/* Drivers may have to work for the answer, so they are not asked often. */
+static uint64_t vfio_mig_find_size(VFIOMigSession *session)
+{
+    int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+
+    if (now >= session->size_asked + VFIO_MIG_SIZE_AGE) {
+        session->size = vfio_mig_ask_size(session);
+        session->size_asked = now;
+    }
+    return session->size;
+}
+
 /*
  * The device should send its first bytes before it stops.  It has its turn when
  * the rest of the VM was sent, and that may never be if RAM changes fast.
@@ -255,8 +275,7 @@ static bool vfio_mig_insists(VFIOMigSession *session, uint64_t others)
 
 /*
  * How much the device has to send.  What it has when it stops is asked for only
- * if RAM would not keep it from stopping: drivers may have to work for the
- * answer.
+ * if RAM would not keep it from stopping.
  */
 static uint64_t vfio_mig_left(VFIOMigSession *session, uint64_t others,
                               uint64_t threshold)
@@ -267,17 +286,37 @@ static uint64_t vfio_mig_left(VFIOMigSession *session, uint64_t others,
     if (!vfio_mig_state_runs(state)) {
         return 0;   /* the guest stands: no downtime has to be kept short */
     }
-    if (others + size < threshold) {
+    if (others + size <= threshold) {
         if (vfio_mig_state_pre_copies(state)) {
             vfio_mig_ask_pre_copy(session);
         }
         size = MAX(session->initial_bytes + session->dirty_bytes,
-                   vfio_mig_ask_size(session));
+                   vfio_mig_find_size(session));
     }
     if (others + size < threshold && vfio_mig_insists(session, others)) {
         size = threshold;
     }
     return size;
+}
+
+/*
+ * If only a device's state keeps the VM from stopping there is next to nothing
+ * to send, and nothing else that the migration thread waits for.  In each turn
+ * it would look through all of RAM for dirty pages, with the big lock held, as
+ * fast as it can.  So it rests for as long as it has worked, and the lock is
+ * free for half of the time, for processors and the monitor.
+ *
+ * How little is sent meanwhile must not be taken for the speed of the network,
+ * or no state would be small enough: migration_update_counters() goes by what
+ * it has measured before.
+ */
+static void vfio_mig_rest(void)
+{
+    static int64_t rested;      /* until when; the migration thread's */
+    int64_t worked = g_get_monotonic_time() - rested;
+
+    g_usleep(MIN(worked, VFIO_MIG_REST));
+    rested = g_get_monotonic_time();
 }
 
 /*
@@ -305,6 +344,10 @@ static void vfio_mig_save_pending(QEMUFile *f, void *opaque,
     size = vfio_mig_left(session, others, threshold);
     trace_vfio_mig_save_pending(session->name, size, others, threshold);
     *pre_copy += size;
+    if (others <= threshold && others + size > threshold && !session->sent) {
+        vfio_mig_rest();
+    }
+    session->sent = false;
 }
 
 static bool vfio_mig_has_parts(void *opaque)
@@ -324,7 +367,6 @@ static int vfio_mig_save_part(QEMUFile *f, void *opaque)
         return vfio_mig_save_failed(session, f, err);
     }
 
-    session->others_least = UINT64_MAX;
     do {
         size = vfio_mig_save_record(session, f, false, &err);
         if (size < 0) {

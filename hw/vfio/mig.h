@@ -50,6 +50,9 @@ typedef struct VFIOMigSession {
     uint8_t *buffer;        /* VFIO_MIG_BUFFER bytes, for one record's data */
     uint64_t initial_bytes; /* as last known, in PRE_COPY */
     uint64_t dirty_bytes;
+    uint64_t size;          /* of all that is left, as last known */
+    int64_t size_asked;     /* milliseconds: when that was */
+    bool sent;              /* something, since it was asked what it has */
     uint64_t others_least;  /* what the rest of the VM had to send at least */
     unsigned insisted;      /* how often it kept the VM going since then */
     bool unknown_size_said;

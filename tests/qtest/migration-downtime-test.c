@@ -174,6 +174,27 @@ static void test_waits_for_limit(void)
     qtest_quit(qts);
 }
 
+/*
+ * Without the parameter, what counts is how fast memory was sent, also when
+ * there is none left to send for some time.
+ */
+static void test_remembers_bandwidth(void)
+{
+    QTestState *qts = start("");
+
+    add_bitmap(qts);
+    qtest_memset(qts, 4 * MiB, 0x5a, 12 * MiB);
+    qtest_qmp_assert_success(qts, "{ 'execute': 'migrate-set-parameters',"
+                             " 'arguments': { 'downtime-limit': 1 } }");
+    migrate_qmp(qts, "exec:cat >/dev/null", "{}");
+    g_usleep(3 * G_USEC_PER_SEC);
+    qobject_unref(migrate_query_not_failed(qts));
+    qtest_qmp_assert_success(qts, "{ 'execute': 'migrate-set-parameters',"
+                             " 'arguments': { 'downtime-limit': 5000 } }");
+    wait_for_migration_complete(qts);
+    qtest_quit(qts);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -184,6 +205,8 @@ int main(int argc, char **argv)
     qtest_add_func("/migration/downtime/waits-for-bandwidth",
                    test_waits_for_bandwidth);
     qtest_add_func("/migration/downtime/waits-for-limit", test_waits_for_limit);
+    qtest_add_func("/migration/downtime/remembers-bandwidth",
+                   test_remembers_bandwidth);
 
     return g_test_run();
 }
