@@ -680,6 +680,11 @@ static int vfio_mig_load_state(QEMUFile *f, void *opaque, int version_id)
     VFIOMigSession *session = opaque;
     Error *err = NULL;
 
+    if (session->way != VFIO_MIG_LOADING) {
+        error_report(VFIO_MSG_PREFIX "it was not there yet when the migration "
+                     "began to come in", session->name);
+        return -EINVAL;
+    }
     if (!vfio_mig_load_section(session, f, &err)) {
         error_reportf_err(err, VFIO_MSG_PREFIX, session->name);
         return -EINVAL;

@@ -49,13 +49,20 @@ typedef struct Stream {
     size_t state_at;    /* where its first byte is */
 } Stream;
 
-static char *device_option(void)
+static char *device_properties(void)
 {
-    return g_strdup_printf("-device vfio-pci,sysfsdev=" MDEV_SYSFS "%s,addr=%d,"
+    return g_strdup_printf("vfio-pci,sysfsdev=" MDEV_SYSFS "%s,addr=%d,"
                            "enable-migration=on,"
                            "x-pre-copy-dirty-page-tracking=off",
                            vfio_rig_iommufd() ? ",iommufd=" VFIO_RIG_IOMMUFD
                                               : "", SLOT);
+}
+
+static char *device_option(void)
+{
+    g_autofree char *properties = device_properties();
+
+    return g_strdup_printf("-device %s", properties);
 }
 
 /* Sending */
@@ -338,6 +345,75 @@ static void test_end_within_state_is_refused(void)
     check_change(cut_off, "the stream ends within its state");
 }
 
+/* While it comes */
+
+/* Where its first section begins: with a type and an id, before its name */
+static size_t begin_of_device(Stream *s)
+{
+    return s->start - 8 - (sizeof(NAME) - 1) - 5;
+}
+
+/* QEMU may have had enough of it. */
+static void feed(int fd, Stream *s, size_t from, size_t to)
+{
+    while (from < to) {
+        ssize_t size = write(fd, s->bytes + from, to - from);
+
+        if (size < 0) {
+            g_assert_cmpint(errno, ==, EPIPE);
+            return;
+        }
+        from += size;
+    }
+}
+
+static void plug_while_it_comes(VFIOMachine *m, Stream *s, const char *fifo)
+{
+    g_autofree char *device = device_properties();
+    g_autofree char *error = NULL;
+    size_t at = begin_of_device(s);
+    int fd = open(fifo, O_WRONLY | O_CLOEXEC);
+
+    g_assert_cmpint(fd, >=, 0);
+    feed(fd, s, 0, at);
+    error = vfio_machine_device_add(m, device);
+    g_assert_null(error);
+    feed(fd, s, at, s->size);
+    close(fd);
+}
+
+/* The one that sent the stream had no such device when it began. */
+static void test_late_device_is_refused(void)
+{
+    char *fifo = vfio_rig_log_new();
+    char *log = vfio_rig_log_new();
+    g_autofree char *errors = NULL;
+    VFIOMachine *m;
+    Stream *s;
+
+    vfio_mtty_create(MDEV);
+    s = stream_new(true);
+    g_assert_cmpint(unlink(fifo), ==, 0);
+    g_assert_cmpint(mkfifo(fifo, 0600), ==, 0);
+    signal(SIGPIPE, SIG_IGN);
+    m = vfio_machine_start("-m " MEMORY " -incoming 'exec:cat %s' 2>>%s", fifo,
+                           log);
+    plug_while_it_comes(m, s, fifo);
+    g_assert_true(vfio_rig_wait_for(PATIENCE, !qtest_probe_child(m->qts)));
+    qtest_set_expected_status(m->qts, EXIT_FAILURE);
+    vfio_machine_stop(m);
+    signal(SIGPIPE, SIG_DFL);
+
+    errors = vfio_rig_log_take(log);
+    g_test_message("%s", errors);
+    g_assert_nonnull(strstr(errors, MDEV));
+    g_assert_nonnull(strstr(errors, "was not there yet"));
+    vfio_rig_log_free(log);
+    vfio_rig_log_free(fifo);
+    stream_free(s);
+    vfio_mtty_remove(MDEV);
+}
+
 int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "mig-stream");
@@ -357,6 +433,8 @@ int main(int argc, char **argv)
                  test_other_device_is_refused);
     vfio_rig_add("end-within-state-is-refused", VFIO_RIG_BOTH,
                  test_end_within_state_is_refused);
+    vfio_rig_add("late-device-is-refused", VFIO_RIG_BOTH,
+                 test_late_device_is_refused);
 
     return g_test_run();
 }
