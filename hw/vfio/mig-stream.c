@@ -493,15 +493,39 @@ static void vfio_mig_save_cleanup(void *opaque)
 
 /* Loading: in a coroutine of the main thread, with the big lock */
 
-/* A device that has not got its state is in RESUMING still; see mig-run.c. */
+/*
+ * A device that has not got its state is in RESUMING still; see mig-run.c.
+ *
+ * Without the lock, after the bitmaps of disks that come when the guest runs
+ * already (postcopy_ram_listen_thread())
+ */
 static int vfio_mig_load_cleanup(void *opaque)
 {
     VFIOMigSession *session = opaque;
+    bool locked = qemu_mutex_iothread_locked();
 
+    if (!locked) {
+        qemu_mutex_lock_iothread();
+    }
     if (session->way == VFIO_MIG_LOADING) {
         vfio_mig_cleanup(session);
     }
+    if (!locked) {
+        qemu_mutex_unlock_iothread();
+    }
     return 0;
+}
+
+/* The core does not, if one of them cannot begin (qemu_loadvm_state()). */
+static void vfio_mig_cleanup_all(void)
+{
+    VFIODevice *vbasedev;
+
+    QLIST_FOREACH(vbasedev, &vfio_device_list, global_next) {
+        if (vbasedev->mig && vbasedev->mig->session) {
+            vfio_mig_load_cleanup(vbasedev->mig->session);
+        }
+    }
 }
 
 static int vfio_mig_load_setup(QEMUFile *f, void *opaque)
@@ -509,14 +533,10 @@ static int vfio_mig_load_setup(QEMUFile *f, void *opaque)
     VFIOMigSession *session = opaque;
     Error *err = NULL;
 
-    vfio_mig_load_cleanup(session);     /* of one that did not get far */
-    if (!vfio_mig_begin(session, VFIO_MIG_LOADING, &err)) {
+    if (!vfio_mig_begin(session, VFIO_MIG_LOADING, &err) ||
+        !vfio_mig_set_state(session->mig, VFIO_DEVICE_STATE_RESUMING, &err)) {
         error_reportf_err(err, VFIO_MSG_PREFIX, session->name);
-        return -EBUSY;
-    }
-    if (!vfio_mig_set_state(session->mig, VFIO_DEVICE_STATE_RESUMING, &err)) {
-        error_reportf_err(err, VFIO_MSG_PREFIX, session->name);
-        vfio_mig_end(session);
+        vfio_mig_cleanup_all();
         return -EIO;
     }
     return 0;

@@ -8,6 +8,7 @@
 #include "qemu/osdep.h"
 
 #include "qapi/qmp/qdict.h"
+#include "qapi/qmp/qlist.h"
 #include "qemu/units.h"
 #include "vfio-mig-guest.h"
 
@@ -320,6 +321,75 @@ static void test_device_had_not_stopped(void)
     vfio_mig_guest_free(g);
 }
 
+/* Snapshots */
+
+static bool is_job_done(VFIOMachine *m)
+{
+    QDict *reply = qtest_qmp(m->qts, "{ 'execute': 'query-jobs' }");
+    const QListEntry *first = qlist_first(qdict_get_qlist(reply, "return"));
+    QDict *job = qobject_to(QDict, qlist_entry_obj(first));
+    bool done = g_str_equal(qdict_get_str(job, "status"), "concluded");
+
+    g_assert_false(qdict_haskey(job, "error"));
+    qobject_unref(reply);
+    return done;
+}
+
+static void finish_job(VFIOMachine *m)
+{
+    g_assert_true(vfio_rig_wait(is_job_done(m)));
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'job-dismiss',"
+                             " 'arguments': { 'id': 'job' } }");
+}
+
+/* A disk that has room for snapshots, in a new file */
+static void add_disk(VFIOMachine *m, const char *path)
+{
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'blockdev-add',"
+                             " 'arguments': { 'driver': 'file',"
+                             " 'node-name': 'file', 'filename': %s } }", path);
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'blockdev-create',"
+                             " 'arguments': { 'job-id': 'job', 'options': {"
+                             " 'driver': 'qcow2', 'file': 'file',"
+                             " 'size': 1048576 } } }");
+    finish_job(m);
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'blockdev-add',"
+                             " 'arguments': { 'driver': 'qcow2',"
+                             " 'node-name': 'disk', 'file': 'file' } }");
+}
+
+/* Returns whether it succeeds. */
+static bool snapshot(VFIOMachine *m, const char *command)
+{
+    g_autofree char *text = vfio_machine_monitor(m, command);
+
+    g_test_message("%s: %s", command, text);
+    return !strstr(text, "Error");
+}
+
+/* The second device cannot begin to load, and the first one has. */
+static void test_snapshot_cannot_be_loaded(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&two);
+    VFIOMachine *m = g->here->machine;
+    const char *device = vfio_mig_guest_device(g, 1);
+    char *disk = vfio_rig_log_new();
+
+    add_disk(m, disk);
+    g_assert_true(snapshot(m, "savevm one"));
+    vfio_mig_edu_set(device, "fail_state", RESUMING);
+    g_assert_false(snapshot(m, "loadvm one"));
+    vfio_mig_edu_set(device, "fail_state", 0);
+    check_ok(g, "cont");
+    g_assert_true(snapshot(m, "savevm two"));
+    for (int i = 0; i < two.count; i++) {
+        vfio_mig_edu_set_up(g->edus[i]);
+        vfio_mig_edu_check(g->edus[i]);
+    }
+    vfio_mig_guest_free(g);
+    vfio_rig_log_free(disk);
+}
+
 /* All counts as written then, and less again later. */
 static void test_log_is_lost_for_a_while(void)
 {
@@ -394,6 +464,8 @@ int main(int argc, char **argv)
                      test_paused_guest_is_reset);
         vfio_rig_add("device-had-not-stopped", VFIO_RIG_BOTH,
                      test_device_had_not_stopped);
+        vfio_rig_add("snapshot-cannot-be-loaded", VFIO_RIG_BOTH,
+                     test_snapshot_cannot_be_loaded);
         vfio_rig_add("log-is-lost-for-a-while", VFIO_RIG_BOTH,
                      test_log_is_lost_for_a_while);
     }
