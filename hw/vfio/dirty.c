@@ -309,13 +309,23 @@ static bool is_unknown(VFIOContainer *container, const Part *part)
     return g_hash_table_add(container->standing, key);
 }
 
-/* Devices that share a page table share its record. */
+static bool is_asked_by_table(VFIODevice *vbasedev)
+{
+    return vfio_dirty_by(vbasedev) == VFIO_DIRTY_IOMMU && is_told(vbasedev) &&
+           vfio_dirty_wanted(vbasedev);
+}
+
+/*
+ * Devices that share a page table share its record.  One that has a log of its
+ * own may have the table nevertheless (vfio_hwpt_share()): it is not asked for
+ * that.
+ */
 static bool is_first_of_table(VFIODevice *vbasedev)
 {
     VFIODevice *other;
 
     QLIST_FOREACH(other, &vbasedev->container->device_list, container_next) {
-        if (other->hwpt == vbasedev->hwpt && vfio_dirty_wanted(other)) {
+        if (other->hwpt == vbasedev->hwpt && is_asked_by_table(other)) {
             return other == vbasedev;
         }
     }

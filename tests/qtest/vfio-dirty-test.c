@@ -211,6 +211,31 @@ static void test_group_has_one_table(void)
     vfio_mig_edu_unbind("MULTI0");
 }
 
+/*
+ * The second one comes to the table of the first, though it has a log.  The
+ * table is asked nevertheless what the first has written to.
+ */
+static void test_table_is_asked_beside_log(void)
+{
+    g_autofree char *told = vfio_mig_sysfs("MULTI0");
+    g_autofree char *logs = vfio_mig_sysfs("MULTI1");
+    VFIOMigDevice devices[] = { { told }, { logs }, { } };
+    VFIOMigOptions options = { .variable = "VFIO_TEST_FROM" };
+    VFIOMigSide *side;
+
+    vfio_mig_edu_bind("MULTI0", &by_iommu.edu, 0);
+    vfio_mig_edu_bind("MULTI1", &by_log.edu, 1);
+    side = vfio_mig_start(devices, &options);
+    allow_long_downtime(side);
+    vfio_mig_save(side, "/dev/null");
+    g_assert_cmpint(count(side->machine, "vfio_dirty_log_report"), >, 0);
+    g_assert_cmpint(count(side->machine, "iommufd_backend_get_dirty_bitmap"),
+                    >, 0);
+    vfio_mig_stop(side);
+    vfio_mig_edu_unbind("MULTI0");
+    vfio_mig_edu_unbind("MULTI1");
+}
+
 /* What failed is in the log, and the device works. */
 static void test_table_that_cannot_be_had(void)
 {
@@ -553,6 +578,8 @@ int main(int argc, char **argv)
                  test_others_are_attached_as_ever);
     vfio_rig_add("table/is-one-for-a-group", VFIO_RIG_IOMMUFD_ONLY,
                  test_group_has_one_table);
+    vfio_rig_add("table/is-asked-beside-a-log", VFIO_RIG_IOMMUFD_ONLY,
+                 test_table_is_asked_beside_log);
     vfio_rig_add("table/that-cannot-be-had", VFIO_RIG_IOMMUFD_ONLY,
                  test_table_that_cannot_be_had);
     vfio_rig_add("table/records-while-it-migrates", VFIO_RIG_IOMMUFD_ONLY,
