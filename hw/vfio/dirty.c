@@ -18,6 +18,7 @@
 #include "dirty-log.h"
 #include "exec/address-spaces.h"
 #include "exec/ram_addr.h"
+#include "hw/pci/pci.h"
 #include "hwpt.h"
 #include "mig.h"
 #include "migration/migration.h"
@@ -97,10 +98,26 @@ bool vfio_dirty_serves(VFIOContainer *container)
     return false;
 }
 
-/* A device that nobody can stop always may. */
+/*
+ * With virtio-net's failover, the guest has to let a device go before it is
+ * migrated, and has no access to its configuration from then on
+ * (hw/pci/pci_host.c, is_pci_dev_ejected()).  But it stays, for the case that
+ * the migration fails.
+ */
+static bool is_let_go(VFIODevice *vbasedev)
+{
+    PCIDevice *pdev = (PCIDevice *)object_dynamic_cast(OBJECT(vbasedev->dev),
+                                                       TYPE_PCI_DEVICE);
+
+    return pdev && pdev->partially_hotplugged &&
+           !vbasedev->dev->pending_deleted_event;
+}
+
+/* A device that nobody can stop may as long as the guest has it. */
 static bool may_write(VFIODevice *vbasedev)
 {
-    return !vbasedev->mig || vfio_mig_is_running(vbasedev);
+    return vbasedev->mig ? vfio_mig_is_running(vbasedev)
+                         : !is_let_go(vbasedev);
 }
 
 bool vfio_dirty_wanted(VFIODevice *vbasedev)
@@ -116,9 +133,7 @@ static bool start_device(VFIODevice *vbasedev, Error **errp)
     ERRP_GUARD();
     bool started = true;
 
-    if (vbasedev->mig) {
-        vbasedev->mig->ran = may_write(vbasedev);
-    }
+    vbasedev->ran = may_write(vbasedev);
     if (vfio_dirty_by(vbasedev) == VFIO_DIRTY_LOG) {
         started = vfio_dirty_log_start(vbasedev, errp);
     } else if (vfio_dirty_by(vbasedev) == VFIO_DIRTY_IOMMU) {
@@ -292,12 +307,10 @@ static bool is_unknown(VFIOContainer *container, const Part *part)
             continue;
         }
         untold = true;
-        if (may_write(vbasedev) || vbasedev->mig->ran) {
+        if (may_write(vbasedev) || vbasedev->ran) {
             begin_standing(container);
         }
-        if (!may_write(vbasedev)) {
-            vbasedev->mig->ran = false;
-        }
+        vbasedev->ran = may_write(vbasedev);
     }
 
     /* Without a table, none has run since the recording began. */

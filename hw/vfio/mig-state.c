@@ -105,7 +105,7 @@ static void vfio_mig_enter(VFIOMig *mig, uint32_t state)
         return;
     }
     qatomic_set(&mig->state, state);
-    mig->ran |= vfio_mig_state_runs(state);
+    mig->vbasedev->ran |= vfio_mig_state_runs(state);
     vfio_mig_tell(mig);
 }
 

@@ -63,7 +63,6 @@ struct VFIOMig {
     uint64_t flags;         /* VFIO_MIGRATION_STOP_COPY, _P2P, _PRE_COPY */
     uint32_t state;         /* enum vfio_device_mig_state, as last known */
     VFIOMigSession *session;    /* NULL if QEMU does not migrate it */
-    bool ran;               /* since writes are recorded: see dirty.h */
 
     bool vm_runs;           /* as the device was told last */
     VMChangeStateEntry *peers;  /* keeps devices from reaching each other */
