@@ -76,11 +76,14 @@ bool vfio_dirty_can_track(VFIODevice *vbasedev)
 /* What can tell has been made to. */
 static bool is_told(VFIODevice *vbasedev)
 {
+    if (vbasedev->untold) {
+        return false;
+    }
     switch (vfio_dirty_by(vbasedev)) {
     case VFIO_DIRTY_LOG:
         return vbasedev->dirty_log->on;
     case VFIO_DIRTY_IOMMU:
-        return vbasedev->hwpt->records;
+        return vfio_hwpt_records_all(vbasedev);
     default:
         return false;
     }
@@ -134,6 +137,7 @@ static bool start_device(VFIODevice *vbasedev, Error **errp)
     bool started = true;
 
     vbasedev->ran = may_write(vbasedev);
+    vbasedev->untold = false;
     if (vfio_dirty_by(vbasedev) == VFIO_DIRTY_LOG) {
         started = vfio_dirty_log_start(vbasedev, errp);
     } else if (vfio_dirty_by(vbasedev) == VFIO_DIRTY_IOMMU) {
@@ -358,7 +362,12 @@ static bool add_record(VFIODevice *vbasedev, const Part *piece,
            vfio_hwpt_report(vbasedev, piece->iova, piece->size, bits);
 }
 
-static void sync_piece(VFIOContainer *container, const Part *piece,
+/*
+ * Returns false if something may be missing.  From a device that stands nothing
+ * can be missing later, so it need not be asked again, and what it reaches need
+ * not be sent again and again.
+ */
+static bool sync_piece(VFIOContainer *container, const Part *piece,
                        unsigned long *bits)
 {
     uint64_t pages = piece->size / qemu_real_host_page_size();
@@ -368,11 +377,12 @@ static void sync_piece(VFIOContainer *container, const Part *piece,
     QLIST_FOREACH(vbasedev, &container->device_list, container_next) {
         if (vfio_dirty_wanted(vbasedev) &&
             !add_record(vbasedev, piece, bits)) {
-            mark(container, piece);
-            return;
+            vbasedev->untold = !may_write(vbasedev);
+            return false;
         }
     }
     cpu_physical_memory_set_dirty_lebitmap(bits, piece->ram_addr, pages);
+    return true;
 }
 
 /*
@@ -399,7 +409,10 @@ static void sync_part(VFIOContainer *container, const Part *part)
             .size = next - iova,
             .ram_addr = part->ram_addr + (iova - part->iova),
         };
-        sync_piece(container, &piece, bits);
+        if (!sync_piece(container, &piece, bits)) {
+            mark(container, part);
+            return;
+        }
     }
 }
 

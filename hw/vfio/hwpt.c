@@ -118,11 +118,21 @@ void vfio_hwpt_put(VFIOIOMMUFDContainer *container, VFIODevice *vbasedev)
     }
 }
 
+static bool hwpt_has_leftovers(VFIODevice *vbasedev)
+{
+    return vfio_iommufd_container(vbasedev->container)->leftovers;
+}
+
 bool vfio_hwpt_start(VFIODevice *vbasedev, Error **errp)
 {
     VFIOHWPT *hwpt = vbasedev->hwpt;
     int ret;
 
+    if (hwpt_has_leftovers(vbasedev)) {
+        error_setg(errp, "something could not be unmapped before, so all "
+                   "memory counts as written to until the device stands");
+        return false;
+    }
     if (hwpt->records) {
         return true;
     }
@@ -147,28 +157,28 @@ void vfio_hwpt_stop(VFIODevice *vbasedev)
     }
 }
 
+/* What a failed unmap has left has pages that nobody here knows. */
+bool vfio_hwpt_records_all(VFIODevice *vbasedev)
+{
+    return vbasedev->hwpt->records && !hwpt_has_leftovers(vbasedev);
+}
+
 /*
  * The kernel drops its errors, a hole in the range among them.  So it is asked
- * only about what is mapped, without a hole.  What a failed unmap has left has
- * pages that nobody here knows.
+ * only about what is mapped, without a hole.
  */
 bool vfio_hwpt_report(VFIODevice *vbasedev, hwaddr iova, uint64_t size,
                       unsigned long *bits)
 {
     VFIOIOMMUFDContainer *container =
         vfio_iommufd_container(vbasedev->container);
-    VFIOHWPT *hwpt = vbasedev->hwpt;
     Range range, map;
-
-    if (!hwpt->records || container->leftovers) {
-        return false;
-    }
 
     range_set_bounds(&range, iova, iova + size - 1);
     if (!vfio_maps_cover(&container->maps, &range)) {
         return !vfio_maps_find(&container->maps, &range, &map);
     }
-    return !iommufd_backend_get_dirty_bitmap(container->be, hwpt->id, iova,
-                                             size, qemu_real_host_page_size(),
-                                             bits);
+    return !iommufd_backend_get_dirty_bitmap(container->be, vbasedev->hwpt->id,
+                                             iova, size,
+                                             qemu_real_host_page_size(), bits);
 }

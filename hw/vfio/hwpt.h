@@ -63,10 +63,14 @@ void vfio_hwpt_put(VFIOIOMMUFDContainer *container, VFIODevice *vbasedev);
 /**
  * vfio_hwpt_start: record from now on what devices write to
  *
- * Does nothing if ->hwpt records already, and so forgets nothing.
+ * Does nothing if ->hwpt records already, and so forgets nothing.  Fails if an
+ * unmap has failed before: what is still mapped there is not known.
  */
 bool vfio_hwpt_start(VFIODevice *vbasedev, Error **errp);
 void vfio_hwpt_stop(VFIODevice *vbasedev);
+
+/* All that devices write to by ->hwpt is recorded, since it was started. */
+bool vfio_hwpt_records_all(VFIODevice *vbasedev);
 
 /**
  * vfio_hwpt_report: add what the page table has recorded to @bits

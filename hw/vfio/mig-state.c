@@ -105,7 +105,10 @@ static void vfio_mig_enter(VFIOMig *mig, uint32_t state)
         return;
     }
     qatomic_set(&mig->state, state);
-    mig->vbasedev->ran |= vfio_mig_state_runs(state);
+    if (vfio_mig_state_runs(state)) {
+        mig->vbasedev->ran = true;
+        mig->vbasedev->untold = false;
+    }
     vfio_mig_tell(mig);
 }
 

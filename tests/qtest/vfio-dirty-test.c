@@ -479,6 +479,26 @@ static void test_guest_is_paused_on_the_way(void)
     vfio_mig_guest_free(g);
 }
 
+/*
+ * Nor if what tells of them cannot be asked any more.  All of the memory would
+ * not fit into the downtime.
+ */
+static void test_paused_guest_moves_without_record(const void *data)
+{
+    const Failure *failure = data;
+    VFIOMigGuest *g = vfio_mig_guest_new(failure->kind);
+
+    vfio_mig_guest_write(g, 5);
+    stop_guest(g);
+    vfio_mig_set(g->here, "max-bandwidth", VFIO_MIG_MEMORY / 2);
+    vfio_mig_guest_prepare(g);
+    vfio_fault_arm_only_row(&failure->call, 1, UINT32_MAX, EIO);
+    vfio_mig_begin(g->here, g->there);
+    finish_paused(g);
+    g_assert_cmpuint(vfio_fault_disarm_many(), >=, 1);
+    vfio_mig_guest_free(g);
+}
+
 /* Memory of which only parts are there */
 
 #define VMEM_SLOT   9
@@ -605,6 +625,16 @@ int main(int argc, char **argv)
     vfio_rig_add("paused/before", VFIO_RIG_BOTH, test_paused_guest_moves);
     vfio_rig_add("paused/on-the-way", VFIO_RIG_BOTH,
                  test_guest_is_paused_on_the_way);
+    for (int i = 0; i < ARRAY_SIZE(failures); i++) {
+        g_autofree char *name = g_strdup_printf("paused/%s-not",
+                                                failures[i].name);
+
+        if (failures[i].tells) {
+            vfio_rig_add_data(name, VFIO_RIG_IOMMUFD_ONLY,
+                              test_paused_guest_moves_without_record,
+                              &failures[i]);
+        }
+    }
     vfio_rig_add("virtio-mem", VFIO_RIG_IOMMUFD_ONLY, test_virtio_mem);
     return g_test_run();
 }
