@@ -8,6 +8,7 @@
  */
 #include "qemu/osdep.h"
 
+#include "exec/address-spaces.h"
 #include "hw/hw.h"
 #include "hw/vfio/vfio-common.h"
 #include "qapi/error.h"
@@ -97,6 +98,11 @@ int vfio_dma_unmap(VFIOContainer *container, hwaddr iova, ram_addr_t size,
                    IOMMUTLBEntry *iotlb)
 {
     return container->ops->dma_unmap(container, iova, size, iotlb);
+}
+
+bool vfio_container_is_direct(VFIOContainer *container)
+{
+    return container->space->as == &address_space_memory;
 }
 
 void vfio_set_dirty_page_tracking(VFIOContainer *container, bool start)

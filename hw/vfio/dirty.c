@@ -93,6 +93,9 @@ bool vfio_dirty_serves(VFIOContainer *container)
 {
     VFIODevice *vbasedev;
 
+    if (!vfio_container_is_direct(container)) {
+        return false;   /* nothing there is migrated */
+    }
     QLIST_FOREACH(vbasedev, &container->device_list, container_next) {
         if (vbasedev->mig) {
             return true;
@@ -471,17 +474,23 @@ static void mark_all(VFIOContainer *container, AddressSpace *as)
     }
 }
 
-/* Nothing is plugged during a migration, but while dirty rates are measured. */
+/*
+ * Nothing is plugged during a migration, but while dirty rates are measured.
+ * What a group's container has begun before it had such a device, ends.
+ */
 void vfio_dirty_join(VFIODevice *vbasedev)
 {
     VFIOContainer *container = vbasedev->container;
     Error *err = NULL;
 
-    if (!vbasedev->mig || !global_dirty_tracking) {
+    if (!global_dirty_tracking || !vfio_dirty_serves(container)) {
         return;
     }
 
-    container->records_dirty = true;
+    if (!container->records_dirty) {
+        vfio_set_dirty_page_tracking(container, false);
+        container->records_dirty = true;
+    }
     if (!start_device(vbasedev, &err)) {
         warn_report_err(err);
     }

@@ -40,7 +40,7 @@ void vfio_dirty_forget(VFIODevice *vbasedev);
 VFIODirtyBy vfio_dirty_by(VFIODevice *vbasedev);
 bool vfio_dirty_can_track(VFIODevice *vbasedev);
 
-/* A device of the container can be migrated by mig.h. */
+/* A device of the container may be migrated by mig.h. */
 bool vfio_dirty_serves(VFIOContainer *container);
 
 /**

@@ -74,9 +74,10 @@ static int hwpt_attach_to_existing(VFIOIOMMUFDContainer *container,
     return ret;
 }
 
-bool vfio_hwpt_is_wanted(VFIODevice *vbasedev)
+bool vfio_hwpt_is_wanted(VFIOIOMMUFDContainer *container, VFIODevice *vbasedev)
 {
-    return vbasedev->mig && vfio_dirty_by(vbasedev) == VFIO_DIRTY_ALL &&
+    return vbasedev->mig && vfio_container_is_direct(&container->base) &&
+           vfio_dirty_by(vbasedev) == VFIO_DIRTY_ALL &&
            iommufd_backend_tracks_dirty(vbasedev->iommufd, vbasedev->devid);
 }
 

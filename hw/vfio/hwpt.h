@@ -33,7 +33,7 @@ typedef QLIST_HEAD(VFIOHWPTList, VFIOHWPT) VFIOHWPTList;
  *
  * False for a device that cannot migrate, or records them by itself.
  */
-bool vfio_hwpt_is_wanted(VFIODevice *vbasedev);
+bool vfio_hwpt_is_wanted(VFIOIOMMUFDContainer *container, VFIODevice *vbasedev);
 
 /**
  * vfio_hwpt_attach: let the device's DMA go to @container, by a page table that

@@ -510,7 +510,7 @@ static bool vfio_iommufd_attach_to(VFIOIOMMUFDContainer *container,
 {
     Error *why = NULL, *err = NULL;
 
-    if (vfio_hwpt_is_wanted(vbasedev) &&
+    if (vfio_hwpt_is_wanted(container, vbasedev) &&
         vfio_hwpt_attach(container, vbasedev, &why)) {
         return true;
     }

@@ -15,7 +15,6 @@
 #include "qemu/osdep.h"
 
 #include "dirty.h"
-#include "exec/address-spaces.h"
 #include "mig.h"
 #include "migration/blocker.h"
 #include "migration/migration.h"
@@ -61,11 +60,6 @@ void vfio_mig_explain_driver(VFIODevice *vbasedev, Error **errp)
 
 /* Why it is not migrated */
 
-static bool vfio_mig_has_giommu(VFIODevice *vbasedev)
-{
-    return vbasedev->container->space->as != &address_space_memory;
-}
-
 static void vfio_mig_why_not_asked(VFIODevice *vbasedev, Error **errp)
 {
     ERRP_GUARD();
@@ -109,7 +103,7 @@ static Error *vfio_mig_why_not(VFIODevice *vbasedev)
         } else {
             vfio_mig_why_not_asked(vbasedev, &why);
         }
-    } else if (vfio_mig_has_giommu(vbasedev)) {
+    } else if (!vfio_container_is_direct(vbasedev->container)) {
         error_setg(&why, "the device is behind an IOMMU of the guest's, and "
                    "which memory it writes to is not known then");
     } else if (vbasedev->enable_mig != ON_OFF_AUTO_ON &&

@@ -162,24 +162,31 @@ static void test_log_can_be_refused(void)
     vfio_mig_edu_unbind("EDU0");
 }
 
-/* A device that cannot be migrated, or is not to be, is attached as ever. */
-static void check_plain(const char *driver, const char *properties)
+/*
+ * A device that cannot be migrated, or is not to be, is attached as ever.
+ * @can: its driver could, and has no log
+ */
+static void check_plain(bool can, const char *properties, const char *machine)
 {
     VFIOMachine *m;
 
-    vfio_rig_bind("EDU0", driver);
-    m = vfio_machine_start("-device %s,addr=%d%s", vfio_rig_device("EDU0"),
-                           VFIO_MIG_SLOT(0), properties);
+    if (can) {
+        vfio_mig_edu_bind("EDU0", &by_iommu.edu, 0);
+    }
+    m = vfio_machine_start("-machine %s -device %s,addr=%d%s", machine,
+                           vfio_rig_device("EDU0"), VFIO_MIG_SLOT(0),
+                           properties);
     g_assert_cmpint(count(m, "iommufd_backend_alloc_hwpt"), ==, 0);
     g_assert_cmpint(count(m, "vfio_cdev_attach"), ==, 1);
     vfio_machine_stop(m);
-    vfio_rig_bind("EDU0", "vfio-pci");
+    vfio_mig_edu_unbind("EDU0");
 }
 
 static void test_others_are_attached_as_ever(void)
 {
-    check_plain("vfio-pci", "");
-    check_plain("vfio-pci-edu", ",enable-migration=off");
+    check_plain(false, "", "pc");
+    check_plain(true, ",enable-migration=off", "pc");
+    check_plain(true, "", "q35 -device intel-iommu,caching-mode=on");
 }
 
 /*

@@ -187,6 +187,9 @@ void vfio_container_destroy(VFIOContainer *container);
  */
 bool vfio_container_listen(VFIOContainer *container, Error **errp);
 
+/* Its devices reach the guest's memory by no IOMMU of the guest's. */
+bool vfio_container_is_direct(VFIOContainer *container);
+
 /**
  * vfio_host_win_add: allow IOVAs [@min_iova, @max_iova], both inclusive
  *
