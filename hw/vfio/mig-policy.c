@@ -176,12 +176,17 @@ static int vfio_mig_block_several(Error **errp)
     return ret;
 }
 
+/*
+ * One has gone, perhaps the one that the blocker names.  Nothing keeps another
+ * blocker from being made: there was one, so no migration is under way.
+ */
 static void vfio_mig_unblock_several(void)
 {
-    if (several && !vfio_mig_find_unsafe()) {
+    if (several) {
         migrate_del_blocker(several);
         error_free(several);
         several = NULL;
+        vfio_mig_block_several(&error_abort);
     }
 }
 

@@ -169,7 +169,7 @@ void vfio_mig_reset(VFIOMig *mig, Error **errp)
     if (ret) {
         iommufd_error_append_remedy(errp, "it does not work any more, as a "
                                     "reset failed, too (%s): unplug it, or "
-                                    "end the VM", strerror(-ret));
+                                    "reset or end the VM", strerror(-ret));
     } else {
         iommufd_error_append_remedy(errp, "it has been reset, which its driver "
                                     "in the guest has to find out");

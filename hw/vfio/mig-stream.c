@@ -15,7 +15,8 @@
  *
  * At CONFIG the receiver leaves RESUMING, which is when the driver looks at
  * what it was given.  So bad data are found while the sender can still go on,
- * if it waits for the answer (migration capability return-path).
+ * if it waits for the answer (migration capability return-path).  Newer
+ * releases load the configuration in RESUMING.
  *
  * A part is sent for VFIO_MIG_TURN, and not for a fixed number of bytes:
  * between two parts all of RAM may be looked through for dirty pages.
@@ -355,7 +356,10 @@ static bool vfio_mig_has_parts(void *opaque)
     return vfio_mig_state_pre_copies(vfio_mig_session_state(opaque));
 }
 
-/* Without the big lock; returns 1, as the next device may have its turn. */
+/*
+ * Without the big lock; returns 1, as the next device may have its turn.  A
+ * failure is on the file, and for the core to report once.
+ */
 static int vfio_mig_save_part(QEMUFile *f, void *opaque)
 {
     VFIOMigSession *session = opaque;
@@ -364,19 +368,21 @@ static int vfio_mig_save_part(QEMUFile *f, void *opaque)
     ssize_t size;
 
     if (!vfio_mig_check_locked(session, &err)) {
-        return vfio_mig_save_failed(session, f, err);
+        vfio_mig_save_failed(session, f, err);
+        return 1;
     }
 
     do {
         size = vfio_mig_save_record(session, f, false, &err);
         if (size < 0) {
-            return vfio_mig_save_failed(session, f, err);
+            vfio_mig_save_failed(session, f, err);
+            return 1;
         }
     } while (size && !qemu_file_rate_limit(f) &&
              qemu_clock_get_ms(QEMU_CLOCK_REALTIME) < end);
 
     qemu_put_be64(f, VFIO_MIG_END);
-    return qemu_file_get_error(f) ?: 1;
+    return 1;
 }
 
 /*

@@ -41,6 +41,48 @@ static void check_ok(VFIOMigGuest *g, const char *command)
                              command);
 }
 
+/* Not begun */
+
+/* It is refused, and @device of the rig is why. */
+static void check_keeps(VFIOMigSide *side, const char *device)
+{
+    g_autofree char *error =
+        vfio_machine_qmp_error(side->machine, "migrate",
+                               "uri=exec:cat >/dev/null");
+
+    g_assert_nonnull(error);
+    g_test_message("%s", error);
+    g_assert_nonnull(strstr(error, "cannot be migrated together"));
+    g_assert_nonnull(strstr(error, vfio_rig_address(device)));
+}
+
+/* Without P2P, one device keeps others from moving, until it is gone. */
+static void test_devices_without_p2p(void)
+{
+    const char *names[VFIO_MIG_MOST] = { "EDU0", "EDU1", "APART0" };
+    VFIOMigOptions options = { .variable = "VFIO_TEST_FROM" };
+    VFIOMigDevice devices[VFIO_MIG_MOST + 1] = { };
+    VFIOMigSide *side;
+
+    for (int i = 0; i < VFIO_MIG_MOST; i++) {
+        vfio_mig_edu_bind(names[i], &simple.edu, i);
+        devices[i].sysfs = vfio_mig_sysfs(names[i]);
+    }
+    side = vfio_mig_start(devices, &options);
+    for (int i = 0; i < VFIO_MIG_MOST - 1; i++) {
+        g_autofree char *id = g_strdup_printf("dev%d", i);
+
+        check_keeps(side, names[i]);
+        vfio_machine_device_del(side->machine, id, VFIO_MIG_SLOT(i));
+    }
+    vfio_mig_save(side, "/dev/null");
+    vfio_mig_stop(side);
+    for (int i = 0; i < VFIO_MIG_MOST; i++) {
+        g_free((char *)devices[i].sysfs);
+        vfio_mig_edu_unbind(names[i]);
+    }
+}
+
 /* Cancelled */
 
 /* ... while a write of each device runs */
@@ -459,6 +501,8 @@ int main(int argc, char **argv)
     vfio_rig_add("other-side-ends", VFIO_RIG_BOTH, test_other_side_ends);
     vfio_rig_add("disk-full", VFIO_RIG_BOTH, test_disk_full);
     if (vfio_mig_all_ours()) {
+        vfio_rig_add("devices-without-p2p", VFIO_RIG_BOTH,
+                     test_devices_without_p2p);
         vfio_rig_add("guest-ejects", VFIO_RIG_BOTH, test_guest_ejects);
         vfio_rig_add("paused-guest-is-reset", VFIO_RIG_BOTH,
                      test_paused_guest_is_reset);
