@@ -80,7 +80,10 @@ static int open_file(const char *folder, const char *name, int flags)
 
     snprintf(path, sizeof(path), "%s/%s", folder, name);
     fd = open(path, flags);
-    return fd >= 0 ? fd : (fail(path), -1);
+    if (fd < 0) {
+        fail(path);
+    }
+    return fd;
 }
 
 /* Give it its registers, and let it reach memory. */
