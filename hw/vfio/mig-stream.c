@@ -437,11 +437,15 @@ static int vfio_mig_save_end(QEMUFile *f, void *opaque)
     return qemu_file_get_error(f);
 }
 
+/* With background-snapshot, the core comes here even if save_setup() failed. */
 static void vfio_mig_save_config(QEMUFile *f, void *opaque)
 {
     VFIOMigSession *session = opaque;
     Error *err = NULL;
 
+    if (session->way != VFIO_MIG_SAVING) {
+        return;
+    }
     if (!vfio_mig_check(session, &err)) {
         vfio_mig_save_failed(session, f, err);
         return;
