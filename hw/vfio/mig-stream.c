@@ -742,7 +742,8 @@ void vfio_mig_register_stream(VFIOMig *mig)
     char *id = path ? g_strdup_printf("%s/vfio", path) : g_strdup("vfio");
 
     mig->session = vfio_mig_session_new(mig, id);
-    register_savevm_live(id, VMSTATE_INSTANCE_ID_ANY, 1, &handlers,
+    /* The place is the device's alone, even if another's session is there. */
+    register_savevm_live(id, path ? 0 : VMSTATE_INSTANCE_ID_ANY, 1, &handlers,
                          mig->session);
 }
 
