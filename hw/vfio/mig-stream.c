@@ -468,12 +468,28 @@ static bool vfio_mig_last_state(VFIOMig *mig, Error **errp)
     return true;
 }
 
-static void vfio_mig_stream_free(void *opaque)
+/*
+ * The device has gone, and its session is no longer needed.  The migration
+ * thread goes over the core's list, in which that is, as long as it has a file,
+ * whatever the state of the migration.
+ */
+static bool vfio_mig_stream_free(VFIOMigSession *session)
 {
-    VFIOMigSession *session = opaque;
+    if (session->way != VFIO_MIG_IDLE || !migration_is_idle() ||
+        migrate_get_current()->to_dst_file) {
+        return false;
+    }
 
     unregister_savevm(NULL, session->id, session);
+    qemu_bh_delete(session->gone);
     vfio_mig_session_free(session);
+    return true;
+}
+
+/* If it is too early, the migration's cleanup is still to come. */
+static void vfio_mig_stream_gone(void *opaque)
+{
+    vfio_mig_stream_free(opaque);
 }
 
 /* For the core, which goes over its list: a device's place there stays. */
@@ -481,8 +497,7 @@ static void vfio_mig_cleanup(VFIOMigSession *session)
 {
     vfio_mig_end(session);
     if (!session->mig) {
-        aio_bh_schedule_oneshot(qemu_get_aio_context(), vfio_mig_stream_free,
-                                session);
+        qemu_bh_schedule(session->gone);
     }
 }
 
@@ -742,6 +757,7 @@ void vfio_mig_register_stream(VFIOMig *mig)
     char *id = path ? g_strdup_printf("%s/vfio", path) : g_strdup("vfio");
 
     mig->session = vfio_mig_session_new(mig, id);
+    mig->session->gone = qemu_bh_new(vfio_mig_stream_gone, mig->session);
     /* The place is the device's alone, even if another's session is there. */
     register_savevm_live(id, path ? 0 : VMSTATE_INSTANCE_ID_ANY, 1, &handlers,
                          mig->session);
@@ -749,7 +765,8 @@ void vfio_mig_register_stream(VFIOMig *mig)
 
 /*
  * The migration thread may have it before its session begins: until the cleanup
- * it goes over the list, and may be waiting for the lock that we hold.
+ * it goes over the list, and may be waiting for the lock that we hold.  But the
+ * cleanup may be over, too: it lets go of the lock at its end.
  */
 void vfio_mig_unregister_stream(VFIOMig *mig)
 {
@@ -757,7 +774,7 @@ void vfio_mig_unregister_stream(VFIOMig *mig)
 
     mig->session = NULL;
     vfio_mig_session_leave(session);
-    if (session->way == VFIO_MIG_IDLE && migration_is_idle()) {
-        vfio_mig_stream_free(session);
+    if (!vfio_mig_stream_free(session)) {
+        qemu_bh_schedule(session->gone);
     }
 }

@@ -43,6 +43,7 @@ typedef struct VFIOMigSession {
     VFIOMig *mig;           /* NULL once it has gone; see above, and ->lock */
     char *name;             /* the device's */
     char *id;               /* its sections', in the stream */
+    QEMUBH *gone;           /* frees it, after the device has gone */
 
     VFIOMigWay way;
     int data_fd;            /* -1 before the device has given one */
