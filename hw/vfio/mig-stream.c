@@ -37,7 +37,6 @@
 #include "qemu/timer.h"
 #include "qemu/units.h"
 #include "sysemu/iommufd.h"
-#include "sysemu/runstate.h"
 #include "trace.h"
 
 #define VFIO_MIG_END                0xffffffffef100001ULL
@@ -82,7 +81,7 @@ static int vfio_mig_save_failed(VFIOMigSession *session, QEMUFile *f,
                                 Error *err)
 {
     error_prepend(&err, VFIO_MSG_PREFIX, session->name);
-    if (runstate_check(RUN_STATE_SAVE_VM)) {
+    if (!migrate_get_current()->migration_thread_running) {
         error_report_err(error_copy(err));
     }
     migrate_set_error(migrate_get_current(), err);
