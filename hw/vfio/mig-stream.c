@@ -338,6 +338,7 @@ static void vfio_mig_save_pending(QEMUFile *f, void *opaque,
     }
     if (!vfio_mig_check_locked(session, &err)) {
         vfio_mig_save_failed(session, f, err);
+        *pre_copy += MAX(threshold, 1);     /* the VM must not stop for it */
         return;
     }
 
