@@ -432,6 +432,30 @@ static void test_snapshot_cannot_be_loaded(void)
     vfio_rig_log_free(disk);
 }
 
+/* Also if the guest was paused before: then it has another run state. */
+static void test_failed_snapshot_is_explained(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&one);
+    VFIOMachine *m = g->here->machine;
+    const char *device = vfio_mig_guest_device(g, 0);
+    char *disk = vfio_rig_log_new();
+    g_autofree char *text = NULL;
+
+    add_disk(m, disk);
+    check_ok(g, "stop");
+    vfio_mig_edu_set(device, "fail_state", STOP_COPY);
+    text = vfio_machine_monitor(m, "savevm one");
+    g_test_message("%s", text);
+    g_assert_nonnull(strstr(text, "Error while writing VM state"));
+    g_assert_nonnull(strstr(text, "cannot take it from STOP to STOP_COPY"));
+    vfio_mig_edu_set(device, "fail_state", 0);
+    g_assert_true(snapshot(m, "savevm one"));
+    check_ok(g, "cont");
+    vfio_mig_edu_check(g->edus[0]);
+    vfio_mig_guest_free(g);
+    vfio_rig_log_free(disk);
+}
+
 /* All counts as written then, and less again later. */
 static void test_log_is_lost_for_a_while(void)
 {
@@ -510,6 +534,8 @@ int main(int argc, char **argv)
                      test_device_had_not_stopped);
         vfio_rig_add("snapshot-cannot-be-loaded", VFIO_RIG_BOTH,
                      test_snapshot_cannot_be_loaded);
+        vfio_rig_add("failed-snapshot-is-explained", VFIO_RIG_BOTH,
+                     test_failed_snapshot_is_explained);
         vfio_rig_add("log-is-lost-for-a-while", VFIO_RIG_BOTH,
                      test_log_is_lost_for_a_while);
     }
