@@ -247,18 +247,32 @@ void vfio_mig_unprobe(VFIODevice *vbasedev)
     }
 }
 
-/* At the beginning of a migration */
+/* Before a migration begins */
+
+static VFIODevice *vfio_mig_find_migratable(void)
+{
+    VFIODevice *vbasedev;
+
+    QLIST_FOREACH(vbasedev, &vfio_device_list, global_next) {
+        if (vbasedev->mig && vbasedev->mig->session) {
+            return vbasedev;
+        }
+    }
+    return NULL;
+}
 
 bool vfio_mig_check_kind(Error **errp)
 {
+    VFIODevice *vbasedev = vfio_mig_find_migratable();
     const char *kind = migrate_postcopy_ram() ? "postcopy-ram"
                        : migrate_background_snapshot() ? "background-snapshot"
                        : migrate_colo_enabled() ? "x-colo" : NULL;
 
-    if (kind) {
-        error_setg(errp, "it is not migrated with the capability %s: devices "
-                   "need all of the guest's memory, and their state is taken "
-                   "once", kind);
+    if (!vbasedev || !kind) {
+        return true;
     }
-    return !kind;
+    error_setg(errp, VFIO_MSG_PREFIX "it is not migrated with the capability "
+               "%s: devices need all of the guest's memory, and their state is "
+               "taken once", vbasedev->name, kind);
+    return false;
 }

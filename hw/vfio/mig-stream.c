@@ -188,8 +188,7 @@ static bool vfio_mig_first_state(VFIOMig *mig, Error **errp)
 
 static bool vfio_mig_begin_saving(VFIOMigSession *session, Error **errp)
 {
-    return vfio_mig_check_kind(errp) &&
-           vfio_mig_begin(session, VFIO_MIG_SAVING, errp) &&
+    return vfio_mig_begin(session, VFIO_MIG_SAVING, errp) &&
            vfio_mig_first_state(session->mig, errp);
 }
 

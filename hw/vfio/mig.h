@@ -225,7 +225,4 @@ void vfio_mig_unprobe(VFIODevice *vbasedev);
 /* Its driver has no migration; adds why, from ->mig_errno, to *errp. */
 void vfio_mig_explain_driver(VFIODevice *vbasedev, Error **errp);
 
-/* This migration is of a kind that devices can be saved in. */
-bool vfio_mig_check_kind(Error **errp);
-
 #endif /* HW_VFIO_MIG_H */

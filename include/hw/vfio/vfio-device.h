@@ -94,4 +94,15 @@ void vfio_device_list_remove(VFIODevice *vbasedev);
 void vfio_reset_handler_get(void);
 void vfio_reset_handler_put(void);
 
+/* For the core of migration */
+
+/**
+ * vfio_mig_check_kind: whether devices can be saved in the kind of migration that
+ * the capabilities ask for
+ *
+ * True without devices that can be migrated.  Otherwise *errp names the first of
+ * them, and the capability.
+ */
+bool vfio_mig_check_kind(Error **errp);
+
 #endif /* HW_VFIO_VFIO_DEVICE_H */
