@@ -367,6 +367,13 @@ static void feed(int fd, Stream *s, size_t from, size_t to)
     }
 }
 
+static bool has_begun(VFIOMachine *m)
+{
+    g_auto(GStrv) lines = vfio_machine_trace(m);
+
+    return vfio_trace_count(lines, "loadvm_state_setup") == 1;
+}
+
 static void plug_while_it_comes(VFIOMachine *m, Stream *s, const char *fifo)
 {
     g_autofree char *device = device_properties();
@@ -375,7 +382,11 @@ static void plug_while_it_comes(VFIOMachine *m, Stream *s, const char *fifo)
     int fd = open(fifo, O_WRONLY | O_CLOEXEC);
 
     g_assert_cmpint(fd, >=, 0);
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'trace-event-set-state', "
+                             "'arguments': { 'name': 'loadvm_state_setup', "
+                             "'enable': true } }");
     feed(fd, s, 0, at);
+    g_assert_true(vfio_rig_wait(has_begun(m)));
     error = vfio_machine_device_add(m, device);
     g_assert_null(error);
     feed(fd, s, at, s->size);
