@@ -286,8 +286,7 @@ static void test_ends_with_migration(void)
     vfio_mig_guest_begin(g);
     vfio_mig_guest_write_on(g);
     g_assert_cmpint(count(m, "iommufd_backend_set_dirty_tracking"), ==, 1);
-    qtest_qmp_assert_success(m->qts, "{ 'execute': 'migrate_cancel' }");
-    vfio_mig_wait(g->here, "cancelled");
+    vfio_mig_cancel(g->here);
     g_assert_true(vfio_rig_wait(
         count(m, "iommufd_backend_set_dirty_tracking") == 2));
     g_assert_cmpuint(last_value(m, "iommufd_backend_set_dirty_tracking", "on"),

@@ -262,6 +262,15 @@ static char *machine_options(VFIOMigSide *side, const VFIOMigOptions *options)
                            options->incoming ? " -incoming defer -S" : "");
 }
 
+static void set_capability(VFIOMigSide *side, const char *capability, bool on)
+{
+    qtest_qmp_assert_success(side->machine->qts,
+                             "{ 'execute': 'migrate-set-capabilities',"
+                             " 'arguments': { 'capabilities': ["
+                             " { 'capability': %s, 'state': %i } ] } }",
+                             capability, on);
+}
+
 VFIOMigSide *vfio_mig_start(const VFIOMigDevice *devices,
                             const VFIOMigOptions *options)
 {
@@ -280,8 +289,7 @@ VFIOMigSide *vfio_mig_start(const VFIOMigDevice *devices,
 
     side->machine = start_machine(options->variable, text->str);
     descriptors_close(&d);
-    vfio_mig_enable(side, "events");
-    vfio_mig_enable(side, "return-path");
+    set_capability(side, "events", true);
     return side;
 }
 
@@ -310,15 +318,6 @@ void vfio_mig_set(VFIOMigSide *side, const char *parameter, int64_t value)
                              " 'arguments': %p }", arguments);
 }
 
-void vfio_mig_enable(VFIOMigSide *side, const char *capability)
-{
-    qtest_qmp_assert_success(side->machine->qts,
-                             "{ 'execute': 'migrate-set-capabilities',"
-                             " 'arguments': { 'capabilities': ["
-                             " { 'capability': %s, 'state': true } ] } }",
-                             capability);
-}
-
 char **vfio_mig_events(VFIOMigSide *side)
 {
     g_autoptr(GPtrArray) events = g_ptr_array_new();
@@ -345,6 +344,7 @@ char *vfio_mig_begin_error(VFIOMigSide *from, VFIOMigSide *to)
     g_autofree char *argument = g_strdup_printf("uri=%s", uri);
 
     g_strfreev(vfio_mig_events(from));
+    set_capability(from, "return-path", true);
     g_assert_null(vfio_machine_qmp_error(to->machine, "migrate-incoming",
                                          argument));
     return vfio_machine_qmp_error(from->machine, "migrate", argument);
@@ -355,11 +355,18 @@ void vfio_mig_begin(VFIOMigSide *from, VFIOMigSide *to)
     g_assert_null(vfio_mig_begin_error(from, to));
 }
 
-void vfio_mig_save(VFIOMigSide *from, const char *path)
+/* Nothing answers: 7.2 waits for the answer all the same, and ends with its end. */
+void vfio_mig_begin_saving(VFIOMigSide *from, const char *path)
 {
     g_autofree char *argument = g_strdup_printf("uri=exec:cat >%s", path);
 
+    set_capability(from, "return-path", false);
     g_assert_null(vfio_machine_qmp_error(from->machine, "migrate", argument));
+}
+
+void vfio_mig_save(VFIOMigSide *from, const char *path)
+{
+    vfio_mig_begin_saving(from, path);
     vfio_mig_wait(from, "completed");
 }
 
@@ -451,6 +458,16 @@ bool vfio_mig_wait_end(VFIOMigSide *from, char **reason)
     return !*reason;
 }
 
+/* 7.2 shuts the socket first, so it may find that as a failure. */
+void vfio_mig_cancel(VFIOMigSide *from)
+{
+    g_autofree char *reason = NULL;
+
+    qtest_qmp_assert_success(from->machine->qts,
+                             "{ 'execute': 'migrate_cancel' }");
+    g_assert_false(vfio_mig_wait_end(from, &reason));
+}
+
 void vfio_mig_wait_moved(VFIOMigSide *from, VFIOMigSide *to)
 {
     vfio_mig_wait(from, "completed");
@@ -466,6 +483,20 @@ void vfio_mig_go_on(VFIOMigSide *side)
 
 /* What came */
 
+static void describe_page(VFIOMigSide *from, VFIOMigSide *to, uint64_t at)
+{
+    uint64_t end = at + PAGE;
+
+    while (from->memory[at] == to->memory[at]) {
+        at++;
+    }
+    while (from->memory[end - 1] == to->memory[end - 1]) {
+        end--;
+    }
+    g_test_message("from 0x%" PRIx64 " to 0x%" PRIx64 ": 0x%02x became 0x%02x",
+                   at, end - 1, from->memory[at], to->memory[at]);
+}
+
 uint64_t vfio_mig_count_wrong_pages(VFIOMigSide *from, VFIOMigSide *to)
 {
     uint64_t wrong = 0;
@@ -476,7 +507,7 @@ uint64_t vfio_mig_count_wrong_pages(VFIOMigSide *from, VFIOMigSide *to)
             continue;
         }
         if (wrong++ < NAMED) {
-            g_test_message("the page at 0x%" PRIx64 " is not the same", at);
+            describe_page(from, to, at);
         }
     }
     return wrong;

@@ -79,9 +79,8 @@ void vfio_mig_abandon(VFIOMigSide *side);
 /* Fill the memory of a guest that does not run yet with random bytes. */
 void vfio_mig_fill(VFIOMigSide *side);
 
-/* migrate-set-parameters, and -capabilities: of one side, or of both */
+/* migrate-set-parameters: of one side, or of both */
 void vfio_mig_set(VFIOMigSide *side, const char *parameter, int64_t value);
-void vfio_mig_enable(VFIOMigSide *side, const char *capability);
 
 /* Begin to move the guest. */
 void vfio_mig_begin(VFIOMigSide *from, VFIOMigSide *to);
@@ -90,6 +89,7 @@ void vfio_mig_begin(VFIOMigSide *from, VFIOMigSide *to);
 char *vfio_mig_begin_error(VFIOMigSide *from, VFIOMigSide *to);
 
 /* The same through a file: a stopped guest goes there, and comes back. */
+void vfio_mig_begin_saving(VFIOMigSide *from, const char *path);
 void vfio_mig_save(VFIOMigSide *from, const char *path);
 void vfio_mig_load(VFIOMigSide *to, const char *path);
 
@@ -110,6 +110,9 @@ void vfio_mig_wait(VFIOMigSide *side, const char *status);
  * "cancelled" if it was; it is NULL otherwise, and to be freed.
  */
 bool vfio_mig_wait_end(VFIOMigSide *from, char **reason);
+
+/* Cancel it before the guest has moved, and wait for its end. */
+void vfio_mig_cancel(VFIOMigSide *from);
 
 /* The guest came, and all of it is there; it does not run yet. */
 void vfio_mig_wait_moved(VFIOMigSide *from, VFIOMigSide *to);

@@ -92,8 +92,7 @@ static void check_cancel(const VFIOMigGuestKind *kind)
 
     begin(g);
     vfio_mig_guest_write_last(g);
-    check_ok(g, "migrate_cancel");
-    vfio_mig_wait(g->here, "cancelled");
+    vfio_mig_cancel(g->here);
     for (int i = 0; i < kind->count; i++) {
         vfio_mig_edu_wrote(g->edus[i]);
     }
@@ -257,7 +256,9 @@ static void test_paused_guest_is_reset(void)
     vfio_mig_guest_begin(g);
     vfio_machine_reset(g->here->machine);
     vfio_mig_set(g->here, "max-bandwidth", 1 * GiB);
-    vfio_mig_wait_moved(g->here, g->there);
+    vfio_mig_wait(g->here, "completed");
+    vfio_mig_wait(g->there, "completed");
+    vfio_machine_check_run_state(g->there->machine, "prelaunch");
     vfio_mig_check_memory(g->here, g->there);
     vfio_mig_guest_free(g);
 }
@@ -284,8 +285,7 @@ static void test_disk_full(void)
     VFIOMigGuest *g = vfio_mig_guest_new(&one);
     g_autofree char *reason = NULL;
 
-    g_assert_null(vfio_machine_qmp_error(g->here->machine, "migrate",
-                                         "uri=exec:cat >/dev/full"));
+    vfio_mig_begin_saving(g->here, "/dev/full");
     g_assert_false(vfio_mig_wait_end(g->here, &reason));
     vfio_machine_check_run_state(g->here->machine, "running");
     vfio_mig_edu_check(g->edus[0]);
