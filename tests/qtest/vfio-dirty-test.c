@@ -318,12 +318,16 @@ static const Failure failures[] = {
     { "mixed-log-tells", &mixed, LOG_TELLS, true },
 };
 
-/* All memory may be sent each time, so this takes a while. */
-static void write_while_it_moves(VFIOMigGuest *g)
+/*
+ * ... until the @first call has failed, and memory was sent again.  All memory may
+ * be sent each time, so this takes a while.
+ */
+static void write_while_it_moves(VFIOMigGuest *g, uint32_t first)
 {
     do {
         vfio_mig_guest_write(g, 1);
-    } while (vfio_mig_ram(g->here, "dirty-sync-count") < 4);
+    } while (vfio_fault_count() < first ||
+             vfio_mig_ram(g->here, "dirty-sync-count") < 4);
 }
 
 static void move_with_failure(const Failure *failure, uint32_t first,
@@ -335,7 +339,7 @@ static void move_with_failure(const Failure *failure, uint32_t first,
     vfio_mig_guest_prepare(g);
     vfio_fault_arm_only_row(&failure->call, first, last, EIO);
     vfio_mig_guest_begin(g);
-    write_while_it_moves(g);
+    write_while_it_moves(g, first);
     vfio_mig_guest_write_last(g);
     vfio_mig_guest_release(g);
     vfio_mig_guest_arrive(g);
@@ -479,7 +483,7 @@ static void test_guest_is_paused_on_the_way(void)
     start_untold(&g);
     vfio_mig_guest_prepare(g);
     vfio_mig_guest_begin(g);
-    write_while_it_moves(g);
+    write_while_it_moves(g, 0);
     stop_guest(g);
     finish_paused(g);
     vfio_mig_guest_free(g);

@@ -143,10 +143,15 @@ bool vfio_fault_reached(void)
     return shared->reached;
 }
 
+uint32_t vfio_fault_count(void)
+{
+    return qatomic_read(&shared->count);
+}
+
 uint32_t vfio_fault_disarm_many(void)
 {
     qatomic_mb_set(&shared->watching, 0);
-    return shared->count;
+    return vfio_fault_count();
 }
 
 uint32_t vfio_fault_disarm(void)

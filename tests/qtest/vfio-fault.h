@@ -44,6 +44,9 @@ void vfio_fault_arm_only_row(const VFIOFaultCall *call, uint32_t n,
 /* Whether that call came to that step */
 bool vfio_fault_reached(void);
 
+/* How many there were so far */
+uint32_t vfio_fault_count(void);
+
 /* Let all calls succeed again; returns how many there were. */
 uint32_t vfio_fault_disarm(void);
 
