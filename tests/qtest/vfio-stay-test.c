@@ -327,7 +327,7 @@ static const Failure failures[] = {
     { "simple-stop-copy", false, "fail_state", STOP_COPY, .simple = true },
     { "read", false, "fail_read", EIO },
     { "simple-read", false, "fail_read", EIO, .simple = true },
-    { "log-start", false, "fail_log_start", ENOMEM },
+    { "log-start", false, "fail_log_start", ENOMEM, .moves = true },
     { "pre-copy-size", false, "fail_precopy_info", EIO, .moves = true },
     { "corrupt", false, "corrupt", 1, .ours = true },
     { "resuming", true, "fail_state", RESUMING },
