@@ -44,7 +44,8 @@ typedef struct Rule {
 
 /*
  * A device works without what KVM could do for it, without its BARs mapped,
- * without notice of errors and of unplug requests, without a reset of one kind
+ * without notice of errors and of unplug requests, without migration, without a
+ * reset of one kind
  * if there is another, and without INTx, which a guest's driver may set up
  * again; only when INTx is set up for the first time, QEMU 7.2 refuses.
  * Whether it is an mdev, which has no IOMMU of its own, matters only to
@@ -63,6 +64,8 @@ static const Rule plugging[] = {
       .terse = true },
     { "open dev", .says = "vfio-dev" },
     { "fstat dev", .says = "vfio-dev" },
+    { "read dev", .error = EINTR, .outcome = GOES_ON },
+    { "read dev", .says = "vfio-dev" },
     { "close dev", .outcome = GOES_ON },
     { "open /dev/vfio/devices", .says = "cannot open /dev/vfio/devices" },
     { "fstat /dev/vfio/devices", .says = "cannot stat /dev/vfio/devices" },
@@ -100,6 +103,8 @@ static const Rule plugging[] = {
     { "VFIO_DEVICE_SET_IRQS", .nth = 5, .outcome = GOES_ON },
     { "VFIO_DEVICE_SET_IRQS", .outcome = GOES_ON, .says = "INTX-0" },
     { "VFIO_DEVICE_RESET", .outcome = GOES_ON },
+    { "ioctl feature 1 get", .outcome = GOES_ON },
+    { "readlink driver", .outcome = GOES_ON },
     { }
 };
 

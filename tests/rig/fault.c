@@ -5,10 +5,10 @@
  * When preloaded (LD_PRELOAD), it counts the program's calls on /dev/iommu, on
  * VFIO's character devices, on KVM's VFIO device and on the devices' files in
  * sysfs, on the files that a device's state goes through, and the eventfds and
- * small threads that it creates for them. The file that VFIO_FAULT_FILE names says which call fails. Either that call fails
- * with an errno and is not made. Or it is made, and the kernel fails in it, at
- * a step that it is told through /proc/thread-self/fail-nth. All other calls
- * reach the kernel.
+ * small threads that it creates for them. The file that VFIO_FAULT_FILE names
+ * says which call fails. Either that call fails with an errno and is not made.
+ * Or it is made, and the kernel fails in it, at a step that it is told through
+ * /proc/thread-self/fail-nth. All other calls reach the kernel.
  *
  * It can also answer as a kernel does that is newer than the one it runs on, or
  * that runs on another machine.
