@@ -297,14 +297,13 @@ migration()
         says FAIL "tells of its writes" "the host's IOMMU cannot"
     check "... and nothing else" others 2
     check "the text says the same" as_text_too --migration "$nvme"
-    mkdir /tmp/bin
-    printf '#!/bin/sh\necho vfio_pci\necho mlx5_vfio_pci\n' >/tmp/bin/modprobe
-    chmod +x /tmp/bin/modprobe
-    PATH=/tmp/bin:$PATH
+    mount -t tmpfs sbin /sbin
+    printf '#!/bin/busybox sh\necho vfio_pci\necho mlx5_vfio_pci\n' >/sbin/modprobe
+    chmod +x /sbin/modprobe
     look --migration "$nvme"
     check "a driver that is made for the device is told" \
         says FAIL "$driver" "echo mlx5_vfio_pci > /sys/bus/pci/devices/$nvme/driver_override"
-    PATH=${PATH#*:}
+    umount /sbin
     mount -t tmpfs debug /sys/kernel/debug
     mkdir -p "/sys/kernel/debug/vfio/$nvme/migration"
     look --migration "$nvme"
