@@ -21,6 +21,11 @@ PROGRAM = 'qemu-system-x86_64'
 INSTRUMENTED = re.compile(
     r'lib.*\.p/(hw_vfio_|backends_iommufd|util_coroutine-ucontext).*\.o')
 
+# A coroutine that has ended may run again, on the stack that it had. ASan has
+# thrown away by then what it keeps beside that stack for variables.
+ON_REUSED_STACK = re.compile(r'.*coroutine-ucontext.*')
+ON_REUSED_STACK_FLAGS = ['--param=asan-use-after-return=0']
+
 RULES = '''builddir = {output}
 rule compile
   command = $command
@@ -64,8 +69,10 @@ def main(build, output, *flags):
             continue
         objects.append(f'{output}/{entry["output"]}')
         command = redirected(shlex.split(entry['command']), output)
+        reused = ON_REUSED_STACK.fullmatch(entry['output'])
         text += statement('compile', objects[-1], [entry['file']],
-                          [*command, *flags])
+                          [*command, *flags,
+                           *(ON_REUSED_STACK_FLAGS if reused else [])])
     command = list(redirected(link_command(build), output))
     # before the library that each is a part of, so that its own is not used
     command[1:1] = [file for file in objects if file not in command]
