@@ -47,6 +47,7 @@ typedef struct VFIOFaultShared {
     int32_t error;      /* an errno */
     uint32_t step;      /* the kernel's step that fails instead; 0: none */
     uint32_t reached;   /* whether the call came to that step */
+    uint32_t begun;     /* a call was seen, be it one that is counted or not */
     uint32_t count;
     char only[VFIO_FAULT_NAME];     /* calls of this name, if it is set */
     uint32_t only_request;

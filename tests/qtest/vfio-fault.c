@@ -98,6 +98,7 @@ static void arm_for(const VFIOFaultCall *only, uint32_t n, uint32_t last,
 {
     pstrcpy(shared->only, sizeof(shared->only), only ? only->name : "");
     shared->only_request = only ? only->request : 0;
+    shared->begun = 0;
     shared->count = 0;
     shared->fail_at = n;
     shared->fail_last = last;

@@ -115,6 +115,7 @@ static int fault(const char *function, const char *object,
     if (!shared || !__atomic_load_n(&shared->watching, __ATOMIC_SEQ_CST)) {
         return 0;
     }
+    __atomic_store_n(&shared->begun, 1, __ATOMIC_SEQ_CST);
     snprintf(name, sizeof(name), "%s%s%s", function, *object ? " " : "",
              object);
     if (*shared->only && (strcmp(shared->only, name) ||
@@ -452,7 +453,7 @@ int ioctl(int fd, unsigned long request, ...)
 
 int eventfd(unsigned count, int flags)
 {
-    bool begun = shared && shared->count > 0;
+    bool begun = shared && __atomic_load_n(&shared->begun, __ATOMIC_SEQ_CST);
 
     FAIL_IF(begun ? fault("eventfd", "", 0, SITE) : 0, -1);
     return MAKE(syscall(SYS_eventfd2, count, flags));
