@@ -169,14 +169,22 @@ void vfio_dirty_log_stop(VFIODevice *vbasedev)
 /*
  * An error can be that the device has written to more than it could log, or
  * that a reset has ended the log.  A migration may take longer then.
+ *
+ * A kernel without CONFIG_IOMMUFD_DRIVER has logs, and cannot read them
+ * (include/linux/iova_bitmap.h); that of Debian 12 is such a one.
  */
 static void say_failed(VFIODevice *vbasedev, int ret)
 {
+    const char *remedy = ret != -EOPNOTSUPP ? "" :
+        "; this needs a kernel with CONFIG_IOMMUFD; on others the device needs "
+        "x-pre-copy-dirty-page-tracking=off, and all memory is sent again when "
+        "the guest has stopped";
+
     if (!vbasedev->dirty_log->failed) {
         vbasedev->dirty_log->failed = true;
         warn_report(VFIO_MSG_PREFIX "cannot read the device's log of what it "
                     "writes to: %s; all memory counts as written to as long as "
-                    "that is so", vbasedev->name, strerror(-ret));
+                    "that is so%s", vbasedev->name, strerror(-ret), remedy);
     }
 }
 

@@ -63,14 +63,22 @@ static void set_capability(VFIOMachine *m, const char *name, bool on)
                              " 'capability': %s, 'state': %i } ] } }", name, on);
 }
 
+/* Where the kernel cannot read logs, its user does without. */
+static const char *tracking_properties(void)
+{
+    return vfio_rig_number("VFIO_TEST_UNREAD_LOGS", 0)
+           ? ",x-pre-copy-dirty-page-tracking=off" : "";
+}
+
 /* A domain with mdev @i; libvirt wants to be told of migrations at once. */
 static VFIOMachine *start_domain(int i, const char *options)
 {
     g_autofree char *sysfs = vfio_mtty_sysfs(mdevs[i]);
     VFIOMachine *m =
         vfio_machine_start("-m 64M -S %s -device vfio-pci,id=hostdev0,"
-                           "sysfsdev=%s,addr=%d,enable-migration=on%s",
-                           options, sysfs, SLOT, vfio_rig_iommufd()
+                           "sysfsdev=%s,addr=%d,enable-migration=on%s%s",
+                           options, sysfs, SLOT, tracking_properties(),
+                           vfio_rig_iommufd()
                            ? ",iommufd=" VFIO_RIG_IOMMUFD : "");
 
     set_capability(m, "events", true);
