@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# How a time depends on a VM's memory. bench sets terminal, data and what; data is a
-# file that ends in .tsv, as written by summary.py's write_data(), and what says
-# which time it is.
+# How a time depends on a size. plot.sh sets terminal, data, over and what; data is a
+# file that ends in .tsv, as written by summary.py's write_data(), over says which
+# size it is, and what which time.
 
 eval "set terminal ".terminal
 set output data[1:strlen(data) - 4].(terminal[1:3] eq "svg" ? ".svg" : ".png")
 
 set datafile separator "\t"
-set xlabel "memory of the VM, MiB"
+set xlabel over
 set ylabel what
 set yrange [0:]
 set key left top noenhanced

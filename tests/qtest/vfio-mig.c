@@ -338,16 +338,51 @@ char **vfio_mig_events(VFIOMigSide *side)
     return (char **)g_ptr_array_free(g_steal_pointer(&events), false);
 }
 
-char *vfio_mig_begin_error(VFIOMigSide *from, VFIOMigSide *to)
+double vfio_mig_time_of_event(VFIOMigSide *side, const char *name,
+                              const char *status)
 {
-    g_autofree char *uri = g_strdup_printf("unix:%s/socket", to->folder);
-    g_autofree char *argument = g_strdup_printf("uri=%s", uri);
+    double seconds = 0;
+    QDict *event;
+
+    qobject_unref(vfio_mig_query(side));    /* reads what came before it */
+    while ((event = qtest_qmp_event_ref(side->machine->qts, name))) {
+        QDict *data = qdict_get_qdict(event, "data");
+        QDict *time = qdict_get_qdict(event, "timestamp");
+
+        if (!status || g_str_equal(qdict_get_str(data, "status"), status)) {
+            seconds = qdict_get_int(time, "seconds") +
+                      qdict_get_int(time, "microseconds") / 1e6;
+        }
+        qobject_unref(event);
+    }
+    g_assert_cmpfloat(seconds, >, 0);
+    return seconds;
+}
+
+char *vfio_mig_listen(VFIOMigSide *to)
+{
+    char *path = g_build_filename(to->folder, "socket", NULL);
+    g_autofree char *argument = g_strdup_printf("uri=unix:%s", path);
+
+    g_assert_null(vfio_machine_qmp_error(to->machine, "migrate-incoming",
+                                         argument));
+    return path;
+}
+
+char *vfio_mig_begin_to(VFIOMigSide *from, const char *path)
+{
+    g_autofree char *argument = g_strdup_printf("uri=unix:%s", path);
 
     g_strfreev(vfio_mig_events(from));
     set_capability(from, "return-path", true);
-    g_assert_null(vfio_machine_qmp_error(to->machine, "migrate-incoming",
-                                         argument));
     return vfio_machine_qmp_error(from->machine, "migrate", argument);
+}
+
+char *vfio_mig_begin_error(VFIOMigSide *from, VFIOMigSide *to)
+{
+    g_autofree char *path = vfio_mig_listen(to);
+
+    return vfio_mig_begin_to(from, path);
 }
 
 void vfio_mig_begin(VFIOMigSide *from, VFIOMigSide *to)

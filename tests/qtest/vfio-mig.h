@@ -85,6 +85,13 @@ void vfio_mig_set(VFIOMigSide *side, const char *parameter, int64_t value);
 /* Begin to move the guest. */
 void vfio_mig_begin(VFIOMigSide *from, VFIOMigSide *to);
 
+/*
+ * Both halves of it: @to waits at a socket, whose path is returned, to be freed;
+ * and @from sends to one, or the reason is returned why it refuses, to be freed.
+ */
+char *vfio_mig_listen(VFIOMigSide *to);
+char *vfio_mig_begin_to(VFIOMigSide *from, const char *path);
+
 /* The same, but returns why @from refuses, to be freed, or NULL */
 char *vfio_mig_begin_error(VFIOMigSide *from, VFIOMigSide *to);
 
@@ -134,5 +141,14 @@ int64_t vfio_mig_device_bytes(VFIOMigSide *from);
  * To be freed with g_strfreev().  Devices need migration-events=on.
  */
 char **vfio_mig_events(VFIOMigSide *side);
+
+/**
+ * vfio_mig_time_of_event: when the last event @name came, in seconds
+ *
+ * With a @status, the last that has it.  The test fails if there was none; all
+ * others that came so far are gone then, also for vfio_mig_events().
+ */
+double vfio_mig_time_of_event(VFIOMigSide *side, const char *name,
+                              const char *status);
 
 #endif /* TESTS_VFIO_MIG_H */
