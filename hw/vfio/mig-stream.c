@@ -51,6 +51,9 @@
 /* For how long what a driver says of its state's size is good: milliseconds */
 #define VFIO_MIG_SIZE_AGE 100
 
+/* Bytes: a QEMUFile's own buffer has room for two, and gives them uncopied. */
+#define VFIO_MIG_PIECE (16 * KiB)
+
 #define VFIO_MIG_REST (50 * 1000)   /* microseconds; see vfio_mig_rest() */
 
 /* How often it keeps the VM from stopping though the rest makes no progress */
@@ -157,7 +160,9 @@ static ssize_t vfio_mig_save_record(VFIOMigSession *session, QEMUFile *f,
     if (size) {
         qemu_put_be64(f, VFIO_MIG_DATA);
         qemu_put_be64(f, size);
-        qemu_put_buffer(f, session->buffer, size);
+        /* Sent from where it is; then the buffer may be used again. */
+        qemu_put_buffer_async(f, session->buffer, size, false);
+        qemu_fflush(f);
         vfio_mig_count(session, size);
     }
     return size;
@@ -572,7 +577,8 @@ static void vfio_mig_explain_refusal(Error **errp)
                                 "the same kind as where it comes from");
 }
 
-static bool vfio_mig_write(VFIOMigSession *session, size_t size, Error **errp)
+static bool vfio_mig_write(VFIOMigSession *session, const uint8_t *data,
+                           size_t size, Error **errp)
 {
     ERRP_GUARD();
     size_t done = 0;
@@ -585,7 +591,7 @@ static bool vfio_mig_write(VFIOMigSession *session, size_t size, Error **errp)
     }
 
     while (done < size) {
-        TFR(ret = write(session->data_fd, session->buffer + done, size - done));
+        TFR(ret = write(session->data_fd, data + done, size - done));
         err = ret < 0 ? errno : 0;
         trace_vfio_mig_write(session->name, size - done, ret, err);
         if (ret <= 0) {
@@ -607,13 +613,15 @@ static bool vfio_mig_load_record(VFIOMigSession *session, QEMUFile *f,
     size_t size;
 
     for (; left; left -= size) {
-        size = MIN(left, VFIO_MIG_BUFFER);
-        if (qemu_get_buffer(f, session->buffer, size) != size) {
+        uint8_t *data = session->buffer;
+
+        size = MIN(left, VFIO_MIG_PIECE);
+        if (qemu_get_buffer_in_place(f, &data, size) != size) {
             error_setg(errp, "the stream ends within its state");
             return false;
         }
         if (!vfio_mig_check(session, errp) ||
-            !vfio_mig_write(session, size, errp)) {
+            !vfio_mig_write(session, data, size, errp)) {
             return false;
         }
     }
