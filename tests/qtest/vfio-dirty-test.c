@@ -514,6 +514,10 @@ static void test_paused_guest_moves_without_record(const void *data)
 #define VMEM_SLOT   9
 #define VMEM_MIB    64
 #define VMEM_SIZE   (VMEM_MIB * MiB)
+#define VMEM_OPTIONS \
+    "-m slots=1,maxmem=1G -object memory-backend-ram,id=vmem0," \
+    "size=" stringify(VMEM_MIB) "M -device virtio-mem-pci," \
+    "id=vmem,memdev=vmem0,addr=" stringify(VMEM_SLOT)
 
 /* Each range that the page table was asked about */
 static bool was_asked(VFIOMachine *m, uint64_t iova, uint64_t size)
@@ -570,11 +574,7 @@ static void test_virtio_mem(void)
     g_autofree char *to_sysfs = vfio_mig_sysfs("EDU1");
     VFIOMigDevice from_devices[] = { { from_sysfs }, { } };
     VFIOMigDevice to_devices[] = { { to_sysfs }, { } };
-    VFIOMigOptions options = {
-        .more = "-m maxmem=1G -object memory-backend-ram,id=vmem0,"
-                "size=" stringify(VMEM_MIB) "M -device virtio-mem-pci,"
-                "id=vmem,memdev=vmem0,addr=" stringify(VMEM_SLOT),
-    };
+    VFIOMigOptions options = { .more = VMEM_OPTIONS };
     VFIOMigSide *from, *to;
 
     vfio_mig_edu_bind("EDU0", &by_iommu.edu, 0);
@@ -589,6 +589,56 @@ static void test_virtio_mem(void)
     vfio_mig_stop(to);
     vfio_mig_edu_unbind("EDU0");
     vfio_mig_edu_unbind("EDU1");
+}
+
+/*
+ * Memory that the guest is offered comes once the migration is over, and is
+ * part of the next one; a DIMM is refused.
+ */
+static void check_growth(VFIOMigSide *from)
+{
+    VFIOMachine *m = from->machine;
+    VFIOVirtioMem *mem = vfio_virtio_mem_new(m, VMEM_SLOT);
+    g_autofree char *refused = NULL;
+
+    vfio_virtio_mem_offer(mem, "vmem", mem->block_size);
+    g_assert_cmpint(vfio_virtio_mem_plug(mem, 0, 1), ==, VIRTIO_MEM_RESP_ACK);
+
+    vfio_mig_edu_hold("EDU0");
+    vfio_mig_begin_saving(from, "/dev/null");
+    vfio_mig_wait(from, "active");
+    vfio_virtio_mem_offer(mem, "vmem", VMEM_SIZE);
+    g_assert_cmpint(vfio_virtio_mem_plug(mem, 1, 1), ==, VIRTIO_MEM_RESP_BUSY);
+    g_assert_cmpint(vfio_virtio_mem_unplug(mem, 0, 1), ==,
+                    VIRTIO_MEM_RESP_BUSY);
+    refused = vfio_memory_plug(m, "pc-dimm", 0, "memory-backend-ram", 64 * MiB);
+    g_assert_nonnull(refused);
+    g_assert_nonnull(strstr(refused, "not allowed while migrating"));
+
+    vfio_mig_cancel(from);
+    vfio_mig_edu_release("EDU0");
+    allow_long_downtime(from);
+    g_assert_cmpint(vfio_virtio_mem_plug(mem, 1, 1), ==, VIRTIO_MEM_RESP_ACK);
+    vfio_mig_save(from, "/dev/null");
+    g_assert_true(was_asked(m, mem->addr, 2 * mem->block_size));
+    vfio_virtio_mem_free(mem);
+}
+
+static void test_memory_grows(void)
+{
+    g_autofree char *sysfs = vfio_mig_sysfs("EDU0");
+    VFIOMigDevice devices[] = { { sysfs }, { } };
+    VFIOMigOptions options = {
+        .variable = "VFIO_TEST_FROM",
+        .more = VMEM_OPTIONS,
+    };
+    VFIOMigSide *side;
+
+    vfio_mig_edu_bind("EDU0", &by_iommu.edu, 0);
+    side = vfio_mig_start(devices, &options);
+    check_growth(side);
+    vfio_mig_stop(side);
+    vfio_mig_edu_unbind("EDU0");
 }
 
 int main(int argc, char **argv)
@@ -646,5 +696,6 @@ int main(int argc, char **argv)
         }
     }
     vfio_rig_add("virtio-mem", VFIO_RIG_IOMMUFD_ONLY, test_virtio_mem);
+    vfio_rig_add("memory-grows", VFIO_RIG_IOMMUFD_ONLY, test_memory_grows);
     return g_test_run();
 }
