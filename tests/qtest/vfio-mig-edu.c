@@ -19,6 +19,8 @@
 #define MSI_ADDRESS(slot)   (VFIO_MIG_FREE + (slot) * 0x1000)
 #define MSI_DATA(slot)      (0x4d40 + (slot))
 
+#define PAGE        4096
+
 /* The smallest write: so many random bytes are not there already. */
 #define LEAST       8
 
@@ -89,7 +91,7 @@ static void fill_buffer(VFIOMigEdu *e)
 
 static void check_buffer(VFIOMigEdu *e)
 {
-    uint32_t other = e->part + EDU_DMA_MAX + 1;
+    uint32_t other = e->part + PAGE;
 
     vfio_edu_dma(e->edu, EDU_DMA_TO_MEMORY, other, EDU_DMA_MAX);
     g_assert_cmpmem(e->side->memory + other, EDU_DMA_MAX, e->buffer,
@@ -143,11 +145,17 @@ void vfio_mig_edu_free(VFIOMigEdu *e)
     g_free(e);
 }
 
+/* Behind what its buffer gets, and what it has given */
+static uint32_t written_part(VFIOMigEdu *e)
+{
+    return e->part + 2 * PAGE;
+}
+
 void vfio_mig_edu_write(VFIOMigEdu *e)
 {
     e->size = g_test_rand_int_range(LEAST, EDU_DMA_MAX);
     e->offset = g_test_rand_int_range(0, EDU_DMA_MAX - e->size);
-    e->iova = g_test_rand_int_range(e->part + 2 * (EDU_DMA_MAX + 1),
+    e->iova = g_test_rand_int_range(written_part(e),
                                     e->part + e->size_of_part - e->size);
     vfio_edu_dma_start_from(e->edu, e->offset, e->iova, e->size);
 }
@@ -162,6 +170,19 @@ void vfio_mig_edu_wrote(VFIOMigEdu *e)
 {
     vfio_edu_dma_wait(e->edu);
     vfio_mig_edu_check_written(e, e->side);
+}
+
+/* Each write is from the middle of a page to that of the next. */
+void vfio_mig_edu_write_pages(VFIOMigEdu *e, int count)
+{
+    e->offset = 0;
+    e->size = EDU_DMA_MAX;
+    for (int i = 0; i < count; i += 2) {
+        e->iova = written_part(e) + i * PAGE + PAGE / 2;
+        g_assert_cmpuint(e->iova + e->size, <=, e->part + e->size_of_part);
+        vfio_edu_dma_start_from(e->edu, e->offset, e->iova, e->size);
+        vfio_mig_edu_wrote(e);
+    }
 }
 
 void vfio_mig_edu_check(VFIOMigEdu *e)

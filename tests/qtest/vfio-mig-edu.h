@@ -66,6 +66,9 @@ void vfio_mig_edu_write(VFIOMigEdu *e);
 /* The write that was begun comes to its end, and is there. */
 void vfio_mig_edu_wrote(VFIOMigEdu *e);
 
+/* Write to so many pages, from the first one on and to none of them twice. */
+void vfio_mig_edu_write_pages(VFIOMigEdu *e, int count);
+
 /* What was written last is in the memory of @side. */
 void vfio_mig_edu_check_written(VFIOMigEdu *e, VFIOMigSide *side);
 

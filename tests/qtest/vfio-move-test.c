@@ -205,22 +205,27 @@ static void test_saved(const void *data)
 }
 
 /*
- * What is compared tells of a page that was lost: a library takes bits away
- * that the kernel sets.
+ * What is compared tells of a page that was lost: a library takes each
+ * thousandth bit away that the kernel sets.  One of so many pages is among
+ * them, and it is not written to again.
  */
+#define DROPPED_OF      "1000"
+#define LOSSY_PAGES     1100
+
 static void test_lost_bits_are_seen(const void *data)
 {
     const Case *c = data;
     VFIOMigGuest *g;
 
     g_setenv("LD_PRELOAD", "/rig/tests/libdrop-bits.so", true);
-    g_setenv("DROP_BITS", "3", true);
+    g_setenv("DROP_BITS", DROPPED_OF, true);
     g = vfio_mig_guest_new(&c->kind);
     g_unsetenv("LD_PRELOAD");
 
     vfio_mig_guest_prepare(g);
     vfio_mig_guest_begin(g);
     vfio_mig_guest_write_on(g);
+    vfio_mig_edu_write_pages(g->edus[0], LOSSY_PAGES);
     vfio_mig_guest_release(g);
     vfio_mig_wait_moved(g->here, g->there);
     g_assert_cmpuint(vfio_mig_count_wrong_pages(g->here, g->there), >, 0);
