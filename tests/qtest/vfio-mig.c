@@ -262,7 +262,7 @@ static char *machine_options(VFIOMigSide *side, const VFIOMigOptions *options)
                            options->incoming ? " -incoming defer -S" : "");
 }
 
-static void set_capability(VFIOMigSide *side, const char *capability, bool on)
+void vfio_mig_set_capability(VFIOMigSide *side, const char *capability, bool on)
 {
     qtest_qmp_assert_success(side->machine->qts,
                              "{ 'execute': 'migrate-set-capabilities',"
@@ -289,7 +289,7 @@ VFIOMigSide *vfio_mig_start(const VFIOMigDevice *devices,
 
     side->machine = start_machine(options->variable, text->str);
     descriptors_close(&d);
-    set_capability(side, "events", true);
+    vfio_mig_set_capability(side, "events", true);
     return side;
 }
 
@@ -374,7 +374,7 @@ char *vfio_mig_begin_to(VFIOMigSide *from, const char *path)
     g_autofree char *argument = g_strdup_printf("uri=unix:%s", path);
 
     g_strfreev(vfio_mig_events(from));
-    set_capability(from, "return-path", true);
+    vfio_mig_set_capability(from, "return-path", true);
     return vfio_machine_qmp_error(from->machine, "migrate", argument);
 }
 
@@ -395,7 +395,7 @@ void vfio_mig_begin_saving(VFIOMigSide *from, const char *path)
 {
     g_autofree char *argument = g_strdup_printf("uri=exec:cat >%s", path);
 
-    set_capability(from, "return-path", false);
+    vfio_mig_set_capability(from, "return-path", false);
     g_assert_null(vfio_machine_qmp_error(from->machine, "migrate", argument));
 }
 

@@ -82,6 +82,9 @@ void vfio_mig_fill(VFIOMigSide *side);
 /* migrate-set-parameters: of one side, or of both */
 void vfio_mig_set(VFIOMigSide *side, const char *parameter, int64_t value);
 
+/* migrate-set-capabilities */
+void vfio_mig_set_capability(VFIOMigSide *side, const char *capability, bool on);
+
 /* Begin to move the guest. */
 void vfio_mig_begin(VFIOMigSide *from, VFIOMigSide *to);
 

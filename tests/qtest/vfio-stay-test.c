@@ -179,6 +179,32 @@ static void test_guest_resets(void)
     vfio_mig_guest_free(g);
 }
 
+static bool is_active(VFIOMigSide *side)
+{
+    g_autofree char *status = vfio_mig_status(side);
+
+    return g_str_equal(status, "active");
+}
+
+/* It goes on, and does not stand for a move that has failed. */
+static void test_guest_resets_before_switchover(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&one);
+    g_autofree char *status = NULL;
+    g_autofree char *reason = NULL;
+
+    vfio_mig_set_capability(g->here, "pause-before-switchover", true);
+    begin(g);
+    vfio_machine_reset(g->here->machine);
+    g_assert_true(vfio_rig_wait(!is_active(g->here)));
+    status = vfio_mig_status(g->here);
+    g_assert_cmpstr(status, ==, "failed");
+    g_assert_false(vfio_mig_wait_end(g->here, &reason));
+    g_assert_nonnull(strstr(reason, "reset while it was being migrated"));
+    vfio_mig_guest_stay(g, VFIO_MIG_RESET);
+    vfio_mig_guest_free(g);
+}
+
 /* A guest that stands may move at once, whatever the size of the state. */
 static void test_stopped_and_continued(void)
 {
@@ -535,6 +561,8 @@ int main(int argc, char **argv)
     if (vfio_mig_all_ours()) {
         vfio_rig_add("devices-without-p2p", VFIO_RIG_BOTH,
                      test_devices_without_p2p);
+        vfio_rig_add("guest-resets-before-switchover", VFIO_RIG_BOTH,
+                     test_guest_resets_before_switchover);
         vfio_rig_add("guest-ejects", VFIO_RIG_BOTH, test_guest_ejects);
         vfio_rig_add("paused-guest-is-reset", VFIO_RIG_BOTH,
                      test_paused_guest_is_reset);
