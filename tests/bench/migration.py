@@ -19,12 +19,13 @@ from summary import cell, write_data
 
 NEWER = '@newer'
 
-TITLES = {
-    'downtime': 'Seconds from the stop of the guest to the end of the load, by MiB of '
-                "the device's state",
-    'sync': "Seconds in the kernel to fetch all memory's dirty pages once, 2 GiB, by "
-            'the pages of its table',
-    'dma': "Seconds for a device's write, by what tells of it",
+# The tables' titles, and how many of their units a second has
+TABLES = {
+    'downtime': (1, 'Seconds from the stop of the guest to the end of the load, by MiB of '
+                    "the device's state"),
+    'sync': (1000, "Milliseconds in the kernel to fetch all memory's dirty pages once, "
+                   '2 GiB, by the pages of its table'),
+    'dma': (1000, "Milliseconds for a device's write, by what tells of it"),
 }
 
 
@@ -37,13 +38,17 @@ def read(path):
     return figures
 
 
-def print_table(rows):
+def print_table(rows, units):
+    def scaled(seconds):
+        return seconds and [value * units for value in seconds]
+
     paths = sorted({name for cells in rows.values() for name in cells})
     width = 36
     print(' ' * 12 + ''.join(path.ljust(width) for path in paths).rstrip())
     for kind, cells in rows.items():
         line = ''.join(
-            (cell(cells[path], cells.get(path + NEWER)) if path in cells else '')
+            (cell(scaled(cells[path]), scaled(cells.get(path + NEWER)))
+             if path in cells else '')
             .ljust(width) for path in paths)
         print(f'  {kind:10}{line.rstrip()}')
     print()
@@ -58,9 +63,9 @@ def rate(cells):
 
 def main(source, directory):
     figures = read(source)
-    for what, title in TITLES.items():
+    for what, (units, title) in TABLES.items():
         print(title + '\n')
-        print_table(figures[what])
+        print_table(figures[what], units)
 
     downtime = {int(size): cells for size, cells in figures['downtime'].items()}
     print("MiB of a device's state per second, from the smallest to the largest\n")
