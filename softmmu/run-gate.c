@@ -13,6 +13,8 @@
 static QLIST_HEAD(ClosedGates, RunGate) closed_gates =
     QLIST_HEAD_INITIALIZER(closed_gates);
 
+static unsigned holds;
+
 /* They look whether they may run. */
 static void kick_processors(void)
 {
@@ -35,6 +37,26 @@ void run_gate_close(RunGate *gate)
         qemu_system_vmstop_request_prepare();
         qemu_system_vmstop_request(RUN_STATE_IO_ERROR);
     }
+}
+
+void processors_hold(void)
+{
+    if (!holds++) {
+        kick_processors();
+    }
+}
+
+void processors_release(void)
+{
+    assert(holds);
+    if (!--holds) {
+        kick_processors();
+    }
+}
+
+bool processors_are_held(void)
+{
+    return holds;
 }
 
 bool run_gates_are_closed(void)

@@ -7,6 +7,8 @@
  * "running" each closed gate is asked to open, and says why when it does not;
  * the run state stays as it is then.
  *
+ * They can also be held for a while, without anybody being asked.
+ *
  * Everything is called with the big lock held.
  */
 #ifndef SYSEMU_RUN_GATE_H
@@ -62,6 +64,21 @@ bool run_gates_open(Error **errp);
  * On failure the run state is "io-error", whatever it was.
  */
 bool run_gates_open_or_stop(void);
+
+/**
+ * processors_hold: let no processor of the guest run until as many calls of
+ * processors_release()
+ *
+ * This is for something that ends by itself, and soon.  The run state stays as
+ * it is, and may change: nobody outside has to do anything.  The processor that
+ * calls this does so from an access of the guest's; it finishes that access,
+ * and with TCG the block of instructions that it is in.
+ */
+void processors_hold(void);
+void processors_release(void);
+
+/* Whether they are held */
+bool processors_are_held(void);
 
 /* Some gate is closed for what @dev brought, and the guest has not seen it. */
 bool run_gates_keep_back(DeviceState *dev);
