@@ -94,6 +94,15 @@ static void print_device(Monitor *mon, const IommufdDevice *device)
     print_migration(mon, device);
 }
 
+static void print_background(Monitor *mon, uint64_t bytes)
+{
+    g_autofree char *text = size_to_str(bytes);
+
+    if (bytes) {
+        monitor_printf(mon, LABEL "%s\n", "background:", text);
+    }
+}
+
 static void print_space(Monitor *mon, const IommufdAddressSpace *space,
                         uint64_t max_guest_maps)
 {
@@ -110,6 +119,7 @@ static void print_space(Monitor *mon, const IommufdAddressSpace *space,
                        PRIu64 ")", space->guest_maps, max_guest_maps);
     }
     monitor_printf(mon, "\n");
+    print_background(mon, space->background_bytes);
     for (missing = space->missing; missing; missing = missing->next) {
         print_missing(mon, missing->value);
     }

@@ -17,6 +17,10 @@
  * nothing else of QEMU's; the caller, which may hold the big lock, waits for
  * them.  A helper runs where its caller may run, and has its memory policy.
  *
+ * A map can also be begun by one call and finished or cancelled by another: the
+ * helpers take the chunks in between.  These are small, since whoever needs the
+ * range for something else waits for those that are being made.
+ *
  * No area that the kernel knows crosses a multiple of AREA_LIMIT, however many
  * threads there are.  So a range may be unmapped in pieces that end there, no
  * matter by whom and in which pieces it was mapped.  An unmap that cuts an area
@@ -41,6 +45,9 @@
 /* Chunks for each thread; several, so that none waits long for the last */
 #define CHUNKS_PER_THREAD 8
 #define CHUNK_MIN (8 * MiB)
+
+/* ... of a map that nobody waits for: some 10 ms of clearing memory */
+#define CHUNK_LATER (16 * MiB)
 
 /* Bytes; an ioctl needs few, but thread-local data of libraries is on it. */
 #define HELPER_STACK (256 * KiB)
@@ -281,7 +288,7 @@ static void *help(void *opaque)
 }
 
 /* Signals are for QEMU's own threads. */
-static bool start_helper(pthread_t *thread, IOMMUFDWork *work)
+static bool start_helper(pthread_t *thread, void *(*fn)(void *), void *opaque)
 {
     pthread_attr_t attr;
     sigset_t all, old;
@@ -291,7 +298,7 @@ static bool start_helper(pthread_t *thread, IOMMUFDWork *work)
     pthread_attr_setstacksize(&attr, MAX(HELPER_STACK, PTHREAD_STACK_MIN));
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    started = pthread_create(thread, &attr, help, work) == 0;
+    started = pthread_create(thread, &attr, fn, opaque) == 0;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
     return started;
@@ -321,7 +328,7 @@ static void do_chunks(IOMMUFDWork *work)
     unsigned wanted = MIN(work->threads, work->count) - 1;
     unsigned started = 0;
 
-    while (started < wanted && start_helper(&helpers[started], work)) {
+    while (started < wanted && start_helper(&helpers[started], help, work)) {
         started++;
     }
     trace_iommufd_backend_parallel(work->fd, work->iova, work->size,
@@ -383,30 +390,42 @@ static void undo_map(IOMMUFDWork *work)
     }
 }
 
-/* On failure, set *@iova and *@size to the chunk that failed. */
-static int run_chunks(IOMMUFDWork *work, uint64_t *iova, uint64_t *size)
+static int *new_results(const IOMMUFDWork *work)
 {
-    g_autofree int *results = g_new(int, work->count);
+    int *results = g_new(int, work->count);
     unsigned i;
-    int ret;
 
-    work->results = results;
     for (i = 0; i < work->count; i++) {
         results[i] = NOT_DONE;
     }
+    return results;
+}
 
-    if (work->progress) {
-        do_chunks(work);
-    } else {
-        help(work);
-    }
+/* No helper is left.  On failure, see run_chunks(). */
+static int end_chunks(IOMMUFDWork *work, uint64_t *iova, uint64_t *size)
+{
+    int ret;
+
     trace_chunks(work);
-
     ret = first_error(work, iova, size);
     if (ret && !work->unmaps) {
         undo_map(work);
     }
     return ret;
+}
+
+/* On failure, set *@iova and *@size to the chunk that failed. */
+static int run_chunks(IOMMUFDWork *work, uint64_t *iova, uint64_t *size)
+{
+    g_autofree int *results = new_results(work);
+
+    work->results = results;
+    if (work->progress) {
+        do_chunks(work);
+    } else {
+        help(work);
+    }
+    return end_chunks(work, iova, size);
 }
 
 /* Most have one chunk, like all from a guest's IOMMU: just one ioctl */
@@ -423,11 +442,8 @@ static int run_all(IOMMUFDWork *work, uint64_t *iova, uint64_t *size)
 }
 
 /* It can be watched while it lasts. */
-static int run_large(IOMMUFDWork *work, uint64_t *iova, uint64_t *size)
+static void begin_progress(IOMMUFDWork *work, IOMMUFDProgress *progress)
 {
-    g_autofree IOMMUFDProgress *progress = g_new(IOMMUFDProgress, 1);
-    int ret;
-
     *progress = (IOMMUFDProgress) {
         .id = iommufd_backend_id(work->be),
         .ioas_id = work->ioas_id,
@@ -437,11 +453,26 @@ static int run_large(IOMMUFDWork *work, uint64_t *iova, uint64_t *size)
     };
     work->progress = progress;
     iommufd_progress_begin(progress);
-    ret = run_all(work, iova, size);
+}
+
+static void end_progress(IOMMUFDWork *work, bool succeeded)
+{
+    IOMMUFDProgress *progress = work->progress;
+
     iommufd_progress_end(progress, work->unmaps ? &work->be->unmaps
-                                                : &work->be->maps, !ret);
+                                                : &work->be->maps, succeeded);
     work->progress = NULL;
     work->moved = stat64_get(&progress->moved);
+}
+
+static int run_large(IOMMUFDWork *work, uint64_t *iova, uint64_t *size)
+{
+    g_autofree IOMMUFDProgress *progress = g_new(IOMMUFDProgress, 1);
+    int ret;
+
+    begin_progress(work, progress);
+    ret = run_all(work, iova, size);
+    end_progress(work, !ret);
     return ret;
 }
 
@@ -533,4 +564,151 @@ int iommufd_backend_unmap_dma(IOMMUFDBackend *be, uint32_t ioas_id,
     ret = run(&work, NULL);
     *unmapped = work.moved;
     return ret;
+}
+
+/* A map that is begun by one call, and finished or cancelled by another */
+
+struct IOMMUFDLater {
+    IOMMUFDWork work;
+    IOMMUFDProgress progress;
+    int64_t told;
+    pthread_t helpers[IOMMUFD_MAP_THREADS_MAX];
+    unsigned started;   /* helpers that have to be joined */
+    unsigned running;   /* of these, and whoever starts them; atomic */
+    void (*ended)(void *opaque);
+    void *opaque;
+};
+
+static void end_running(IOMMUFDLater *later)
+{
+    if (qatomic_fetch_dec(&later->running) == 1) {
+        later->ended(later->opaque);
+    }
+}
+
+static void *help_later(void *opaque)
+{
+    IOMMUFDLater *later = opaque;
+
+    help(&later->work);
+    end_running(later);
+    return NULL;
+}
+
+static void start_later(IOMMUFDLater *later)
+{
+    unsigned wanted = MIN(later->work.threads, later->work.count);
+
+    later->running = 1;
+    while (later->started < wanted) {
+        qatomic_inc(&later->running);
+        if (!start_helper(&later->helpers[later->started], help_later, later)) {
+            qatomic_dec(&later->running);
+            break;
+        }
+        later->started++;
+    }
+    if (later->started) {
+        end_running(later);
+    }
+}
+
+static void free_later(IOMMUFDLater *later)
+{
+    g_free(later->work.results);
+    g_free(later);
+}
+
+static void join_later(IOMMUFDLater *later)
+{
+    while (later->started) {
+        pthread_join(later->helpers[--later->started], NULL);
+    }
+}
+
+IOMMUFDLater *iommufd_backend_map_begin(IOMMUFDBackend *be, uint32_t ioas_id,
+                                        hwaddr iova, uint64_t size,
+                                        void *vaddr, bool readonly,
+                                        uint64_t page_size,
+                                        void (*ended)(void *opaque),
+                                        void *opaque)
+{
+    IOMMUFDLater *later = g_new0(IOMMUFDLater, 1);
+    IOMMUFDWork *work = &later->work;
+
+    *work = (IOMMUFDWork) {
+        .do_chunk = ioas_map,
+        .be = be,
+        .fd = be->fd,
+        .ioas_id = ioas_id,
+        .iova = iova,
+        .size = size,
+        .vaddr = vaddr,
+        .readonly = readonly,
+        .threads = threads_for(be, size),
+    };
+    later->ended = ended;
+    later->opaque = opaque;
+    cut(work, MIN(MAX(CHUNK_LATER, pow2ceil(page_size)), AREA_LIMIT));
+    work->results = new_results(work);
+    begin_progress(work, &later->progress);
+    later->told = later->progress.start;
+    start_later(later);
+    if (!later->started) {
+        end_progress(work, false);
+        free_later(later);
+        return NULL;
+    }
+    trace_iommufd_backend_parallel(work->fd, work->iova, work->size,
+                                   work->chunk, work->count, later->started);
+    return later;
+}
+
+bool iommufd_backend_map_has_ended(const IOMMUFDLater *later)
+{
+    return !qatomic_read(&later->running);
+}
+
+void iommufd_backend_map_tell(IOMMUFDLater *later)
+{
+    tell_progress(&later->progress, &later->told);
+}
+
+int iommufd_backend_map_finish(IOMMUFDLater *later, Range *failed,
+                               uint64_t *mapped)
+{
+    IOMMUFDWork *work = &later->work;
+    uint64_t iova = work->iova, size = work->size;
+    int ret;
+
+    while (take_chunk(work)) {
+        iommufd_backend_map_tell(later);
+    }
+    join_later(later);
+    ret = end_chunks(work, &iova, &size);
+    end_progress(work, !ret);
+    if (ret) {
+        range_set_bounds(failed, iova, iova + size - 1);
+    }
+    *mapped = work->moved;
+    ret = ret ?: work->count;
+    free_later(later);
+    return ret;
+}
+
+unsigned iommufd_backend_map_cancel(IOMMUFDLater *later, uint64_t *mapped)
+{
+    IOMMUFDWork *work = &later->work;
+    unsigned i, count = 0;
+
+    qatomic_set(&work->failed, true);
+    join_later(later);
+    trace_chunks(work);
+    for (i = 0; i < work->count; i++) {
+        count += work->results[i] == 0;
+    }
+    end_progress(work, false);
+    *mapped = work->moved;
+    free_later(later);
+    return count;
 }

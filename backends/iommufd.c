@@ -552,6 +552,22 @@ static void iommufd_backend_set_max_guest_maps(Object *obj, Visitor *v,
     be->max_guest_maps = value;
 }
 
+static bool iommufd_backend_get_map_in_background(Object *obj, Error **errp)
+{
+    return IOMMUFD_BACKEND(obj)->map_in_background;
+}
+
+/* Looked at when a device is attached. */
+static void iommufd_backend_set_map_in_background(Object *obj, bool on,
+                                                  Error **errp)
+{
+    IOMMUFDBackend *be = IOMMUFD_BACKEND(obj);
+
+    if (iommufd_backend_may_change(be, "map-in-background", errp)) {
+        be->map_in_background = on;
+    }
+}
+
 static bool iommufd_backend_can_be_deleted(UserCreatable *uc)
 {
     return !IOMMUFD_BACKEND(uc)->users;
@@ -608,6 +624,13 @@ static void iommufd_backend_class_init(ObjectClass *oc, void *data)
     object_class_property_set_description(oc, "map-threads",
         "how many threads map and unmap large ranges (default: as many as "
         "there are processors for QEMU, at most 16)");
+
+    object_class_property_add_bool(oc, "map-in-background",
+                                   iommufd_backend_get_map_in_background,
+                                   iommufd_backend_set_map_in_background);
+    object_class_property_set_description(oc, "map-in-background",
+        "whether memory is mapped while the guest starts, which then waits "
+        "when it lets a device use DMA (default: off)");
 
     object_class_property_add(oc, "max-guest-maps", "uint32",
                               iommufd_backend_get_max_guest_maps,

@@ -90,6 +90,10 @@ int vfio_dma_map_section(VFIOContainer *container,
         return container->ops->dma_map_bar(container, iova, size, vaddr,
                                            section->readonly);
     }
+    if (container->ops->dma_map_memory) {
+        return container->ops->dma_map_memory(container, section, iova, size,
+                                              vaddr);
+    }
 
     return vfio_dma_map(container, iova, size, vaddr, section->readonly);
 }

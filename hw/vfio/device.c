@@ -9,6 +9,7 @@
 #include "qemu/osdep.h"
 
 #include "cdev.h"
+#include "qapi/error.h"
 
 bool vfio_device_is_mdev(VFIODevice *vbasedev)
 {
@@ -27,12 +28,23 @@ static void vfio_device_drop_fd(VFIODevice *vbasedev)
     }
 }
 
+static bool vfio_device_check_options(VFIODevice *vbasedev, Error **errp)
+{
+    if (!vbasedev->iommufd &&
+        vbasedev->dma.in_background == ON_OFF_AUTO_ON) {
+        error_setg(errp, "map-in-background=on is for devices with iommufd=");
+        return false;
+    }
+    return true;
+}
+
 bool vfio_device_attach(VFIODevice *vbasedev, AddressSpace *as, Error **errp)
 {
     const VFIOContainerOps *ops = vbasedev->iommufd ? &vfio_iommufd_ops
                                                     : &vfio_legacy_ops;
 
-    if (!ops->attach_device(vbasedev, as, errp)) {
+    if (!vfio_device_check_options(vbasedev, errp) ||
+        !ops->attach_device(vbasedev, as, errp)) {
         vfio_device_drop_fd(vbasedev);
         return false;
     }

@@ -96,6 +96,7 @@ static int vfio_iommufd_clear(VFIOIOMMUFDContainer *container, hwaddr iova,
     Range range;
     int ret;
 
+    vfio_background_cancel(container, iova, size);
     range_set_bounds(&range, iova, iova + size - 1);
     vfio_maps_round(&container->maps, &range);
     vfio_ram_maps_remove(&container->ram_maps, &range);
@@ -153,6 +154,19 @@ static int vfio_iommufd_map_shared(VFIOIOMMUFDContainer *container,
 }
 
 /* 0 or -errno; what is mapped is recorded. */
+static int vfio_iommufd_record(VFIOIOMMUFDContainer *container, int ret,
+                               hwaddr iova, ram_addr_t size, bool guest,
+                               uint64_t mapped)
+{
+    container->mapped += mapped;
+    if (ret < 0) {
+        container->leftovers |= mapped;
+        return ret;
+    }
+    vfio_maps_add(&container->maps, iova, size, ret, guest);
+    return 0;
+}
+
 static int vfio_iommufd_map_once(VFIOIOMMUFDContainer *container,
                                  VFIOIOMMUFDMap *map, hwaddr iova,
                                  ram_addr_t size, void *vaddr, bool readonly,
@@ -161,13 +175,7 @@ static int vfio_iommufd_map_once(VFIOIOMMUFDContainer *container,
     uint64_t mapped;
     int ret = map(container, iova, size, vaddr, readonly, &mapped);
 
-    container->mapped += mapped;
-    if (ret < 0) {
-        container->leftovers |= mapped;
-        return ret;
-    }
-    vfio_maps_add(&container->maps, iova, size, ret, guest);
-    return 0;
+    return vfio_iommufd_record(container, ret, iova, size, guest, mapped);
 }
 
 /*
@@ -301,13 +309,56 @@ static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
                                 ram_addr_t size, void *vaddr, bool readonly)
 {
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
-    int ret = vfio_iommufd_map(container, vfio_iommufd_map_shared, iova, size,
-                               vaddr, readonly, false);
+    int ret;
 
+    vfio_background_finish_others(container);
+    ret = vfio_iommufd_map(container, vfio_iommufd_map_shared, iova, size,
+                           vaddr, readonly, false);
     if (!ret) {
         vfio_ram_maps_add(&container->ram_maps, iova, size, vaddr, readonly);
     }
     return ret;
+}
+
+static int vfio_iommufd_dma_map_memory(VFIOContainer *base,
+                                       MemoryRegionSection *section,
+                                       hwaddr iova, ram_addr_t size,
+                                       void *vaddr)
+{
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+
+    vfio_background_look_again(container);
+    if (!vfio_background_may_wait(container, iova, size)) {
+        return vfio_iommufd_dma_map(base, iova, size, vaddr,
+                                    section->readonly);
+    }
+    if (!vfio_iommufd_memlock_suffices(base, vaddr, size)) {
+        range_set_bounds(&container->failed, iova, iova + size - 1);
+        return -ENOMEM;
+    }
+    vfio_background_add(container, section, iova, size, vaddr);
+    return 0;
+}
+
+int vfio_iommufd_map_done(VFIOIOMMUFDContainer *container, int ret,
+                          hwaddr iova, uint64_t size, void *vaddr,
+                          bool readonly, uint64_t mapped)
+{
+    ret = vfio_iommufd_record(container, ret, iova, size, false, mapped);
+    if (!ret) {
+        vfio_ram_maps_add(&container->ram_maps, iova, size, vaddr, readonly);
+    }
+    return ret;
+}
+
+void vfio_iommufd_map_half_done(VFIOIOMMUFDContainer *container, hwaddr iova,
+                                uint64_t size, unsigned count,
+                                uint64_t mapped)
+{
+    container->mapped += mapped;
+    if (count) {
+        vfio_maps_add(&container->maps, iova, size, count, false);
+    }
 }
 
 /* 0 or -errno, without asking the kernel */
@@ -369,6 +420,7 @@ static void vfio_iommufd_unmap(VFIOIOMMUFDContainer *container, hwaddr iova,
     int ret;
 
     vfio_missing_remove(&container->missing, iova, size);
+    vfio_background_look_again(container);
     vfio_iommufd_forget_far_bar(container, iova, size);
     /* A guest's IOMMU asks for all that it spans; often there is nothing. */
     ret = vfio_iommufd_clear(container, iova, size, iotlb);
@@ -441,6 +493,7 @@ vfio_iommufd_get_container(AddressSpace *as, IOMMUFDBackend *be, Error **errp)
     vfio_ram_maps_init(&container->ram_maps, be, ioas_id);
     range_make_empty(&container->far_bar);
     QLIST_INIT(&container->hwpts);
+    vfio_background_init(container);
     QLIST_INSERT_HEAD(&space->containers, &container->base, next);
     return container;
 }
@@ -455,6 +508,7 @@ static void vfio_iommufd_put_container(VFIOIOMMUFDContainer *container)
         return;
     }
 
+    vfio_background_destroy(container);
     vfio_ram_maps_destroy(&container->ram_maps);
     vfio_maps_destroy(&container->maps);
     vfio_replaced_destroy(&container->replaced);
@@ -537,6 +591,7 @@ static bool vfio_iommufd_attach(VFIOIOMMUFDContainer *container,
 
     container->pinning += vbasedev->pins;
     container->ram_maps.discarding += vbasedev->ram_block_discard_allowed;
+    vfio_background_join(container, vbasedev);
     return true;
 }
 
@@ -545,6 +600,7 @@ static void vfio_iommufd_detach(VFIOIOMMUFDContainer *container,
 {
     Error *err = NULL;
 
+    vfio_background_leave(container, vbasedev);
     container->pinning -= vbasedev->pins;
     container->ram_maps.discarding -= vbasedev->ram_block_discard_allowed;
     if (!vfio_cdev_detach_ioas(vbasedev, &err)) {
@@ -559,6 +615,9 @@ static void vfio_iommufd_leave(VFIOIOMMUFDContainer *container,
 {
     bool last = QLIST_EMPTY(&container->base.device_list);
 
+    if (last) {
+        vfio_background_cancel_all(container);
+    }
     vfio_iommufd_detach(container, vbasedev);
     if (last) {
         container->leaving = true;
@@ -576,6 +635,7 @@ static bool vfio_iommufd_join(VFIOIOMMUFDContainer *container,
     }
 
     if (!vfio_reach_tell_guest(container->base.space->as, errp) ||
+        !vfio_background_reaches(container, errp) ||
         (first && !vfio_iommufd_learn_limits(container, errp))) {
         vfio_iommufd_detach(container, vbasedev);
         return false;
@@ -745,6 +805,7 @@ const VFIOContainerOps vfio_iommufd_ops = {
     .attach_device = vfio_iommufd_attach_device,
     .detach_device = vfio_iommufd_detach_device,
     .dma_map = vfio_iommufd_dma_map,
+    .dma_map_memory = vfio_iommufd_dma_map_memory,
     .dma_map_bar = vfio_iommufd_dma_map_bar,
     .dma_map_guest = vfio_iommufd_dma_map_guest,
     .dma_unmap = vfio_iommufd_dma_unmap,

@@ -7,6 +7,7 @@
 #ifndef HW_VFIO_IOMMUFD_H
 #define HW_VFIO_IOMMUFD_H
 
+#include "background.h"
 #include "guest-log.h"
 #include "hw/vfio/vfio-common.h"
 #include "hwpt.h"
@@ -36,6 +37,7 @@ struct VFIOIOMMUFDContainer {
     VFIOMaps maps;
     VFIORAMMaps ram_maps;
     uint64_t mapped;    /* bytes */
+    VFIOBackground background;
 
     VFIOGuestLog refused;   /* what the guest wanted mapped and did not get */
     VFIOGuestLog stuck;     /* what the kernel did not unmap */
@@ -52,6 +54,22 @@ static inline bool vfio_iommufd_is_full(VFIOIOMMUFDContainer *container)
     return vfio_maps_are_full(&container->maps, container->be);
 }
 
+/**
+ * vfio_iommufd_map_done: record a map that was made in the background
+ *
+ * @ret, @mapped: of iommufd_backend_map_finish()
+ *
+ * Returns 0 or -errno.
+ */
+int vfio_iommufd_map_done(VFIOIOMMUFDContainer *container, int ret,
+                          hwaddr iova, uint64_t size, void *vaddr,
+                          bool readonly, uint64_t mapped);
+
+/* ... of which only @mapped bytes were mapped, by @count calls */
+void vfio_iommufd_map_half_done(VFIOIOMMUFDContainer *container, hwaddr iova,
+                                uint64_t size, unsigned count,
+                                uint64_t mapped);
+
 /* map-failure.c: see VFIOContainerOps */
 void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,
                             void *vaddr, int ret, Error **errp);
@@ -61,6 +79,13 @@ void vfio_iommufd_map_refused(VFIOContainer *base, hwaddr iova,
                               ram_addr_t size, void *vaddr, int ret);
 void vfio_iommufd_map_invalid(VFIOContainer *base, hwaddr iova,
                               ram_addr_t size, Error *err);
+
+/*
+ * ... and whether RLIMIT_MEMLOCK is enough for all memory, with the @size bytes
+ * at @vaddr, as far as that can be known before.
+ */
+bool vfio_iommufd_memlock_suffices(VFIOContainer *base, const void *vaddr,
+                                   ram_addr_t size);
 
 /* ... and ENOMEM when a device was attached; adds the cause to *@errp */
 void vfio_iommufd_attach_enomem(VFIOContainer *base, Error **errp);

@@ -185,6 +185,25 @@ static bool memlock_is_counted(void)
     return is_in_user_namespace();
 }
 
+/*
+ * The same memory can be at two places, as firmware is, and is counted twice
+ * here; so a limit that is a little too small is not refused.
+ */
+bool vfio_iommufd_memlock_suffices(VFIOContainer *base, const void *vaddr,
+                                   ram_addr_t size)
+{
+    g_autofree char *each = NULL;
+    struct rlimit limit = { .rlim_cur = RLIM_INFINITY };
+    uint64_t bytes;
+
+    getrlimit(RLIMIT_MEMLOCK, &limit);
+    if (limit.rlim_cur == RLIM_INFINITY || !memlock_is_counted()) {
+        return true;
+    }
+    bytes = bytes_to_lock(vaddr, size) * times_locked(base, &each);
+    return bytes <= limit.rlim_cur + MiB;
+}
+
 /* Why */
 
 static void explain_no_memory(uint64_t limit, Error **errp)

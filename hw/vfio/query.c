@@ -94,6 +94,8 @@ static IommufdAddressSpace *query_container(VFIOIOMMUFDContainer *container,
     space->maps = container->maps.count;
     space->guest_maps = container->maps.guest_count;
     space->mapped_bytes = container->mapped;
+    space->background_bytes = vfio_background_bytes(container);
+    space->has_background_bytes = space->background_bytes;
     space->peer_to_peer = query_peers(container);
     vfio_missing_foreach(&container->missing, append_missing, space);
     QLIST_FOREACH(vbasedev, &container->base.device_list, container_next) {

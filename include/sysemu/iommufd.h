@@ -61,6 +61,7 @@ struct IOMMUFDBackend {
     OnOffAuto huge_pages;       /* auto if not set */
     uint32_t map_threads;       /* 0 if not set */
     uint32_t max_guest_maps;    /* in each address space, 0 if not set */
+    bool map_in_background;
 
     unsigned threads;   /* at most, for maps and unmaps; set while connected */
 
@@ -145,6 +146,54 @@ int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
                             uint64_t size, void *vaddr, bool readonly,
                             uint64_t page_size, Range *failed,
                             uint64_t *mapped);
+
+/* A map that has been begun, and that nobody waits for */
+typedef struct IOMMUFDLater IOMMUFDLater;
+
+/**
+ * iommufd_backend_map_begin: begin what iommufd_backend_map_dma() does, in
+ * threads, and do not wait for it
+ *
+ * @size: IOMMUFD_PARALLEL_MIN or more
+ * @ended: called once, by one of the threads and without any lock, when all of
+ *         the range has been mapped or a part of it has failed
+ *
+ * The memory, @be and its connection stay until iommufd_backend_map_finish() or
+ * iommufd_backend_map_cancel(), one of which has to follow.
+ *
+ * Returns NULL if no thread can be started.
+ */
+IOMMUFDLater *iommufd_backend_map_begin(IOMMUFDBackend *be, uint32_t ioas_id,
+                                        hwaddr iova, uint64_t size,
+                                        void *vaddr, bool readonly,
+                                        uint64_t page_size,
+                                        void (*ended)(void *opaque),
+                                        void *opaque);
+
+/* @ended has been called, or is about to be: finishing it takes no time. */
+bool iommufd_backend_map_has_ended(const IOMMUFDLater *later);
+
+/* Let the log have a line if the last one is some seconds old. */
+void iommufd_backend_map_tell(IOMMUFDLater *later);
+
+/**
+ * iommufd_backend_map_finish: do what is left of @later, and wait for it
+ *
+ * Frees @later.  Sets and returns what iommufd_backend_map_dma() does; here,
+ * too, nothing of the range is mapped on failure.
+ */
+int iommufd_backend_map_finish(IOMMUFDLater *later, Range *failed,
+                               uint64_t *mapped);
+
+/**
+ * iommufd_backend_map_cancel: wait for the parts that are being mapped, and
+ * begin no more
+ *
+ * @mapped: set to the bytes that have been mapped, and stay so
+ *
+ * Frees @later.  Returns how many maps of the kernel's there are.
+ */
+unsigned iommufd_backend_map_cancel(IOMMUFDLater *later, uint64_t *mapped);
 
 /**
  * iommufd_backend_copy_dma: map what another IOAS has mapped

@@ -236,7 +236,8 @@ static void test_qom_list_properties(void)
     check_property(properties, "huge-pages", "bool");
     check_property(properties, "map-threads", "uint32");
     check_property(properties, "max-guest-maps", "uint32");
-    g_assert_cmpuint(qlist_size(properties), ==, 6);
+    check_property(properties, "map-in-background", "bool");
+    g_assert_cmpuint(qlist_size(properties), ==, 7);
     qobject_unref(reply);
     qtest_quit(qts);
 }
@@ -265,12 +266,14 @@ static void check_reads(QTestState *qts, const char *id, const char *name,
 static void test_what_is_set_can_be_read(void)
 {
     QTestState *qts = start("-object iommufd,id=a,memlock-accounting=process,"
-                            "huge-pages=off,map-threads=3,max-guest-maps=7");
+                            "huge-pages=off,map-threads=3,max-guest-maps=7,"
+                            "map-in-background=on");
 
     check_reads(qts, "a", "memlock-accounting", "\"process\"");
     check_reads(qts, "a", "huge-pages", "false");
     check_reads(qts, "a", "map-threads", "3");
     check_reads(qts, "a", "max-guest-maps", "7");
+    check_reads(qts, "a", "map-in-background", "true");
     qtest_qmp_assert_success(qts, "{ 'execute': 'qom-set', 'arguments':"
                              " { 'path': '/objects/a',"
                              "   'property': 'max-guest-maps', 'value': 9 } }");
@@ -309,6 +312,7 @@ static void test_device_list_properties(void)
     check_property(properties, "iommufd", "link<iommufd>");
     check_property(properties, "fd", "str");
     check_property(properties, "vf-token", "str");
+    check_property(properties, "map-in-background", "OnOffAuto");
     check_property(properties, "host", "str");
     check_property(properties, "sysfsdev", "str");
     qobject_unref(reply);
@@ -358,6 +362,7 @@ static void check_object_add(QList *schema)
     check_member(schema, properties, "huge-pages", true, "boolean");
     check_member(schema, properties, "map-threads", true, "int");
     check_member(schema, properties, "max-guest-maps", true, "int");
+    check_member(schema, properties, "map-in-background", true, "boolean");
 }
 
 static void check_event(QList *schema)

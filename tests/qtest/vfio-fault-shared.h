@@ -53,6 +53,9 @@ typedef struct VFIOFaultShared {
     uint32_t only_request;
     uint32_t tokens;    /* VFIOFaultTokens, also while nothing is counted */
     uint8_t token[16];
+    uint32_t holds;     /* large maps wait, also while nothing is counted */
+    uint32_t waiting;   /* how many do */
+    uint32_t allowed;   /* ... and so many need not */
     uint32_t num_ranges;    /* 0: as the kernel says */
     VFIOFaultRange ranges[VFIO_FAULT_RANGES];
     VFIOFaultCall calls[VFIO_FAULT_CALLS];

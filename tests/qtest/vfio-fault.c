@@ -199,3 +199,24 @@ void vfio_fault_ranges(const VFIOFaultRange *ranges, uint32_t count)
     }
     qatomic_mb_set(&shared->num_ranges, count);
 }
+
+void vfio_fault_hold_maps(void)
+{
+    qatomic_mb_set(&shared->allowed, 0);
+    qatomic_mb_set(&shared->holds, 1);
+}
+
+void vfio_fault_allow_maps(uint32_t count)
+{
+    qatomic_add(&shared->allowed, count);
+}
+
+void vfio_fault_release_maps(void)
+{
+    qatomic_mb_set(&shared->holds, 0);
+}
+
+uint32_t vfio_fault_held_maps(void)
+{
+    return qatomic_mb_read(&shared->waiting);
+}

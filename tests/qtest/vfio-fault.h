@@ -72,4 +72,17 @@ void vfio_fault_tokens(VFIOFaultTokens tokens, const uint8_t *token);
  */
 void vfio_fault_ranges(const VFIOFaultRange *ranges, uint32_t count);
 
+/**
+ * vfio_fault_hold_maps: let calls that map 8 MiB or more wait from now on,
+ * until vfio_fault_release_maps()
+ *
+ * vfio_fault_allow_maps() lets @count of them be made.
+ */
+void vfio_fault_hold_maps(void);
+void vfio_fault_allow_maps(uint32_t count);
+void vfio_fault_release_maps(void);
+
+/* How many threads wait in such a call */
+uint32_t vfio_fault_held_maps(void);
+
 #endif /* TESTS_VFIO_FAULT_H */

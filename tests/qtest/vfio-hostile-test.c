@@ -110,6 +110,7 @@ static const Property object_properties[] = {
     { "max-guest-maps", .fits = "8" },
     { "memlock-accounting" },
     { "huge-pages", .fits = "true" },
+    { "map-in-background", .fits = "true" },
     { "qom-type" },
 };
 
@@ -188,7 +189,9 @@ static void test_object_ids(void)
 
 /* Values for the device */
 
-static const char *const device_properties[] = { "iommufd", "fd", "vf-token" };
+static const char *const device_properties[] = {
+    "iommufd", "fd", "vf-token", "map-in-background",
+};
 
 /* The device has all that it needs, except for the value of @property. */
 static QDict *device_arguments(const char *property, const char *value)

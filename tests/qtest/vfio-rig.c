@@ -119,11 +119,19 @@ const char *vfio_rig_address(const char *name)
     return address;
 }
 
+static const char *iommufd_options(void)
+{
+    return !vfio_rig_iommufd() ? "" :
+           g_getenv("VFIO_TEST_BACKGROUND")
+           ? ",iommufd=" VFIO_RIG_IOMMUFD ",map-in-background=on"
+           : ",iommufd=" VFIO_RIG_IOMMUFD;
+}
+
 const char *vfio_rig_device(const char *name)
 {
     g_autofree char *device =
         g_strdup_printf("vfio-pci,host=%s%s", vfio_rig_address(name),
-                        vfio_rig_iommufd() ? ",iommufd=" VFIO_RIG_IOMMUFD : "");
+                        iommufd_options());
 
     return g_intern_string(device);
 }

@@ -8,6 +8,9 @@
  *   VFIO_TEST_MODE      legacy or iommufd: how QEMU shall use the devices;
  *                       both: in turn, for a program that compares them;
  *                       fd: with descriptors, for a program that passes them
+ *   VFIO_TEST_BACKGROUND
+ *                       if it is set, memory is mapped in the background for
+ *                       devices with iommufd=
  *   VFIO_TEST_<NAME>    PCI address of the device called NAME, such as EDU0
  *   VFIO_TEST_KERNEL    plain; nocdev: without VFIO_DEVICE_CDEV; nogroup:
  *                       without VFIO_GROUP; noremap: without interrupt

@@ -10,6 +10,8 @@
  * Or it is made, and the kernel fails in it, at a step that it is told through
  * /proc/thread-self/fail-nth. All other calls reach the kernel.
  *
+ * It can let large maps wait, until the test has seen what it wants to see.
+ *
  * It can also answer as a kernel does that is newer than the one it runs on, or
  * that runs on another machine.
  *
@@ -68,6 +70,21 @@ typedef struct IOVARanges {
     uint64_t allowed_iovas;
     uint64_t out_iova_alignment;
 } IOVARanges;
+
+/* IOMMU_IOAS_MAP of Linux 6.6 */
+#define IOAS_MAP        _IO(VFIO_TYPE, 0x85)
+
+typedef struct IOASMap {
+    uint32_t size;
+    uint32_t flags;
+    uint32_t ioas_id;
+    uint32_t reserved;
+    uint64_t user_va;
+    uint64_t length;
+    uint64_t iova;
+} IOASMap;
+
+#define LARGE_MAP       (8 * 1024 * 1024)
 
 static VFIOFaultShared *shared;
 
@@ -409,6 +426,28 @@ static int answer_ranges(IOVARanges *query)
     return 0;
 }
 
+static bool is_allowed(void)
+{
+    uint32_t allowed = __atomic_load_n(&shared->allowed, __ATOMIC_SEQ_CST);
+
+    return allowed && __atomic_compare_exchange_n(&shared->allowed, &allowed,
+                                                  allowed - 1, false,
+                                                  __ATOMIC_SEQ_CST,
+                                                  __ATOMIC_SEQ_CST);
+}
+
+static void wait_if_large(const IOASMap *map)
+{
+    if (map->length < LARGE_MAP) {
+        return;
+    }
+    __atomic_fetch_add(&shared->waiting, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&shared->holds, __ATOMIC_SEQ_CST) && !is_allowed()) {
+        usleep(1000);
+    }
+    __atomic_fetch_sub(&shared->waiting, 1, __ATOMIC_SEQ_CST);
+}
+
 static int make_ioctl(int fd, unsigned long request, void *arg)
 {
     return shared && shared->num_ranges && request == IOVA_RANGES
@@ -446,6 +485,9 @@ int ioctl(int fd, unsigned long request, ...)
             ? fault("ioctl", ioctl_object(request, arg, object, sizeof(object)),
                     request, SITE) : 0, -1);
     FAIL_IF(-newer_kernel(request, arg), -1);
+    if (shared && request == IOAS_MAP) {
+        wait_if_large(arg);
+    }
     return MAKE(make_ioctl(fd, request, arg));
 }
 

@@ -76,6 +76,15 @@ struct VFIOContainerOps {
                    void *vaddr, bool readonly);
 
     /*
+     * The same for memory that the listener has seen in @section.  After it has
+     * returned 0, the memory may still be on its way, as long as no device can
+     * do DMA.  NULL if dma_map() does this as well.
+     */
+    int (*dma_map_memory)(VFIOContainer *container,
+                          MemoryRegionSection *section, hwaddr iova,
+                          ram_addr_t size, void *vaddr);
+
+    /*
      * The same for a BAR of another device (peer-to-peer).  Success means
      * that there is nothing to report, whether the BAR was mapped or not.
      * NULL if dma_map() does this as well.

@@ -9,10 +9,19 @@
 #define HW_VFIO_VFIO_DEVICE_H
 
 #include "exec/memory.h"
+#include "qapi/qapi-types-common.h"
 #include "qemu/queue.h"
 
 typedef struct IOMMUFDBackend IOMMUFDBackend;
 typedef struct VFIODevice VFIODevice;
+
+/* Whether a device can do DMA: see hw/vfio/background.h */
+typedef struct VFIODeviceDMA {
+    OnOffAuto in_background;    /* map-in-background=; auto: the object's */
+    bool is_watched;    /* else it counts as one that can, all the time */
+    bool on;
+    void (*go_on)(VFIODevice *vbasedev);    /* set while it waits */
+} VFIODeviceDMA;
 
 /*
  * All devices that are attached, in the order in which a reset takes them;

@@ -1,0 +1,776 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QTest for VFIO: memory that is mapped in the background, map-in-background=
+ *
+ * A library that is preloaded into QEMU keeps its threads in their calls, so
+ * that each test sees what it wants to see while memory is being mapped.  Most
+ * tests act as the guest and have no processor that could be held: who sets Bus
+ * Master Enable there waits.
+ */
+#include "qemu/osdep.h"
+
+#include "hw/pci/pci_regs.h"
+#include "qapi/qmp/qdict.h"
+#include "qapi/qmp/qlist.h"
+#include "qemu/atomic.h"
+#include "vfio-acpi.h"
+#include "vfio-edu.h"
+#include "vfio-fault.h"
+#include "vfio-guest.h"
+#include "vfio-memory.h"
+#include "vfio-query.h"
+#include "vfio-scene.h"
+#include "vfio-vtd.h"
+
+#define SLOT(i)         (4 + (i))
+
+/* What is mapped later: all memory above the first MiB */
+#define LATER           (VFIO_MACHINE_MEMORY - MiB)
+
+/* QEMU's threads map so much by one call. */
+#define PART            (16 * MiB)
+
+#define DIMM_SLOT       0
+#define DIMM_SIZE       (128 * MiB)
+#define WITH_ROOM       "-m 256M,slots=2,maxmem=1G "
+
+/* The i440fx's register for the memory at 0xf0000, and memory there */
+#define I440FX_PAM0     0x59
+#define PAM0_RAM        0x30
+#define PAM0_BASE       0xf0000
+
+/* Who is kept waiting shall wait so long. */
+#define WHILE_US        (300 * 1000)
+
+static char *device_option(int i, const char *properties)
+{
+    g_autofree char *name = g_strdup_printf("EDU%d", i);
+
+    return g_strdup_printf("%s,id=edu%d,addr=%d%s", vfio_rig_device(name), i,
+                           SLOT(i), properties);
+}
+
+static char *later_option(int i)
+{
+    return device_option(i, ",map-in-background=on");
+}
+
+static VFIOMachine *start(const char *options)
+{
+    g_autofree char *device = later_option(0);
+
+    return vfio_machine_start("%s-device %s", options, device);
+}
+
+/* All threads that map are in a call that does not return. */
+static void wait_held(void)
+{
+    uint32_t threads = MIN(g_get_num_processors(), 16);
+
+    g_assert_true(vfio_rig_wait(vfio_fault_held_maps() == threads));
+}
+
+static VFIOMachine *start_held(const char *options)
+{
+    VFIOMachine *m;
+
+    vfio_fault_hold_maps();
+    m = start(options);
+    wait_held();
+    return m;
+}
+
+/* What happens while the test itself waits for QEMU */
+
+typedef struct Meanwhile {
+    GThread *thread;
+    int64_t begun;
+    bool allows;        /* the calls that are held, and no other */
+    int error;          /* if set, of the next call of QEMU's */
+    bool bus_master;    /* EDU0 had it before */
+} Meanwhile;
+
+static void *do_meanwhile(void *opaque)
+{
+    Meanwhile *meanwhile = opaque;
+
+    g_usleep(WHILE_US);
+    meanwhile->bus_master = vfio_rig_command("EDU0") & PCI_COMMAND_MASTER;
+    if (meanwhile->error) {
+        vfio_fault_arm(1, meanwhile->error);
+    }
+    if (meanwhile->allows) {
+        vfio_fault_allow_maps(vfio_fault_held_maps());
+    } else {
+        vfio_fault_release_maps();
+    }
+    return NULL;
+}
+
+static void begin_meanwhile(Meanwhile *meanwhile)
+{
+    meanwhile->begun = g_get_monotonic_time();
+    meanwhile->thread = g_thread_new("meanwhile", do_meanwhile, meanwhile);
+}
+
+/* QEMU has kept the test waiting. */
+static void end_meanwhile(Meanwhile *meanwhile)
+{
+    int64_t waited = g_get_monotonic_time() - meanwhile->begun;
+
+    g_thread_join(meanwhile->thread);
+    g_test_message("waited for %d ms", (int)(waited / 1000));
+    g_assert_cmpint(waited, >=, WHILE_US);
+    g_assert_false(meanwhile->bus_master);
+}
+
+/* What is seen */
+
+static uint64_t background_bytes(VFIOMachine *m)
+{
+    QDict *info = vfio_query(m, VFIO_RIG_IOMMUFD);
+    QDict *space = vfio_query_space(info);
+    uint64_t bytes = qdict_haskey(space, "background-bytes") ?
+                     vfio_query_number(space, "background-bytes") : 0;
+
+    qobject_unref(info);
+    return bytes;
+}
+
+static int count_traced(VFIOMachine *m, const char *event)
+{
+    g_auto(GStrv) trace = vfio_machine_trace(m);
+
+    return vfio_trace_count(trace, event);
+}
+
+/* The number @name in the last line of @event */
+static uint64_t last_traced(VFIOMachine *m, const char *event,
+                            const char *name)
+{
+    g_auto(GStrv) trace = vfio_machine_trace(m);
+    const char *last = NULL;
+
+    for (char **line = trace; *line; line++) {
+        last = vfio_trace_is(*line, event) ? *line : last;
+    }
+    g_assert_nonnull(last);
+    return vfio_trace_value(last, name);
+}
+
+/* The IOMMU maps what the guest has, page by page, and QEMU says the same. */
+static void check_all_is_mapped(VFIOMachine *m)
+{
+    VFIOScene scene = {
+        .device = "EDU0",
+        .machine = m,
+    };
+    g_autofree char *wrong = vfio_scene_wrong(&scene,
+                                              vfio_machine_regions(m, NULL));
+    QDict *info = vfio_query(m, VFIO_RIG_IOMMUFD);
+
+    g_assert_cmpstr(wrong, ==, NULL);
+    g_assert_cmphex(background_bytes(m), ==, 0);
+    vfio_query_check_trace(m, info);
+    qobject_unref(info);
+    g_array_unref(scene.pages);
+    g_array_unref(scene.regions);
+}
+
+static void check_dma(VFIOEdu *edu)
+{
+    vfio_edu_check_copy(edu, MiB, 2 * MiB, EDU_DMA_MAX);
+    vfio_edu_check_copy(edu, 0x1000, VFIO_MACHINE_MEMORY / 2, 1000);
+    vfio_edu_check_copy(edu, 3 * MiB, VFIO_MACHINE_MEMORY - 4000, 4000);
+}
+
+static void stop(VFIOMachine *m, VFIOEdu *edu)
+{
+    vfio_edu_free(edu);
+    vfio_machine_stop(m);
+}
+
+/* The device works, and has its memory, after all that went before. */
+static void check_works(VFIOMachine *m)
+{
+    VFIOEdu *edu = vfio_edu_new(m, SLOT(0));
+
+    check_dma(edu);
+    check_all_is_mapped(m);
+    stop(m, edu);
+}
+
+/* Starting, and what waits */
+
+static void check_progress(VFIOMachine *m, uint64_t done)
+{
+    QDict *reply = qtest_qmp(m->qts,
+                             "{ 'execute': 'query-iommufd-progress' }");
+    QList *list = qdict_get_qlist(reply, "return");
+    QDict *map = qobject_to(QDict, qlist_peek(list));
+
+    g_assert_cmpint(qlist_size(list), ==, 1);
+    g_assert_cmphex(vfio_query_number(map, "iova"), ==, MiB);
+    g_assert_cmphex(vfio_query_number(map, "size"), ==, LATER);
+    g_assert_cmphex(vfio_query_number(map, "done"), ==, done);
+    qobject_unref(reply);
+}
+
+/* Five calls are made, and the threads wait in the next ones: 79 or 80 MiB */
+static bool has_done_five(VFIOMachine *m)
+{
+    QDict *reply = qtest_qmp(m->qts,
+                             "{ 'execute': 'query-iommufd-progress' }");
+    QDict *map = qobject_to(QDict, qlist_peek(qdict_get_qlist(reply,
+                                                              "return")));
+    uint64_t done = vfio_query_number(map, "done");
+
+    qobject_unref(reply);
+    return done > 4 * PART;
+}
+
+static void test_start_does_not_wait(void)
+{
+    VFIOMachine *m = start_held("");
+    g_autofree char *shown = vfio_machine_monitor(m, "info iommufd");
+
+    vfio_machine_check_run_state(m, "running");
+    g_assert_cmphex(background_bytes(m), ==, LATER);
+    g_assert_nonnull(strstr(shown, "background:   255 MiB"));
+    check_progress(m, 0);
+    g_assert_cmpuint(vfio_machine_pinned(m), <, 2 * MiB);
+
+    vfio_fault_allow_maps(5);
+    g_assert_true(vfio_rig_wait(has_done_five(m)));
+    g_assert_cmphex(background_bytes(m), ==, LATER);
+
+    vfio_fault_release_maps();
+    g_assert_true(vfio_rig_wait(!background_bytes(m)));
+    check_all_is_mapped(m);
+    g_assert_cmpint(count_traced(m, "vfio_background_settle"), ==, 1);
+    check_works(m);
+}
+
+/* With nothing that gets in its way */
+static void test_memory_is_mapped(void)
+{
+    VFIOMachine *m = start("");
+
+    check_works(m);
+}
+
+static void test_monitor_answers(void)
+{
+    VFIOMachine *m = start_held("");
+    int64_t longest = 0;
+
+    for (int i = 0; i < 50; i++) {
+        int64_t before = g_get_monotonic_time();
+
+        vfio_machine_check_run_state(m, "running");
+        longest = MAX(longest, g_get_monotonic_time() - before);
+    }
+    g_test_message("the longest answer took %d us", (int)longest);
+    vfio_fault_release_maps();
+    check_works(m);
+}
+
+/* It gets the bit when all memory is mapped, and not before. */
+static void test_bus_master_waits(void)
+{
+    VFIOMachine *m = start_held("");
+    Meanwhile meanwhile = {};
+    VFIOEdu *edu;
+
+    begin_meanwhile(&meanwhile);
+    edu = vfio_edu_new(m, SLOT(0));
+    end_meanwhile(&meanwhile);
+    g_assert_true(vfio_rig_command("EDU0") & PCI_COMMAND_MASTER);
+    check_dma(edu);
+    check_all_is_mapped(m);
+    stop(m, edu);
+}
+
+/* Memory and I/O decoding do not wait, and nothing does if Bus Master is on. */
+static void test_nothing_else_waits(void)
+{
+    VFIOMachine *m = start_held(WITH_ROOM);
+    Meanwhile meanwhile = {};
+    VFIOEdu *edu;
+
+    vfio_memory_command(m, SLOT(0), PCI_COMMAND_MEMORY);
+    vfio_machine_reset(m);
+    vfio_memory_command(m, SLOT(0), PCI_COMMAND_MEMORY);
+    g_assert_cmphex(background_bytes(m), ==, LATER);
+
+    begin_meanwhile(&meanwhile);
+    edu = vfio_edu_new(m, SLOT(0));
+    end_meanwhile(&meanwhile);
+
+    /* From now on memory is mapped when it comes. */
+    g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT,
+                                   "memory-backend-ram", DIMM_SIZE));
+    g_assert_cmphex(background_bytes(m), ==, 0);
+    check_all_is_mapped(m);
+
+    /* A reset clears the bit, and memory can wait again. */
+    vfio_machine_reset(m);
+    vfio_fault_hold_maps();
+    g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT + 1,
+                                   "memory-backend-ram", DIMM_SIZE));
+    g_assert_cmphex(background_bytes(m), ==, DIMM_SIZE);
+    vfio_fault_release_maps();
+    vfio_edu_enable(edu, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    check_all_is_mapped(m);
+    stop(m, edu);
+}
+
+/* What comes in the midst */
+
+/* A part of what is being mapped becomes something else. */
+static void test_memory_map_changes(void)
+{
+    VFIOMachine *m = start_held("");
+    Meanwhile meanwhile = { .allows = true };
+    QPCIDevice *host = qpci_device_find(m->pci, 0);
+
+    begin_meanwhile(&meanwhile);
+    qpci_config_writeb(host, I440FX_PAM0, PAM0_RAM);
+    end_meanwhile(&meanwhile);
+
+    /* Only the calls that were being made were waited for. */
+    g_assert_cmpint(count_traced(m, "vfio_background_cancel"), ==, 1);
+    g_assert_cmphex(last_traced(m, "vfio_background_cancel", "mapped"), <=,
+                    g_get_num_processors() * PART);
+    g_assert_cmphex(last_traced(m, "vfio_background_add", "iova"), ==,
+                    PAM0_BASE);
+    g_assert_cmphex(background_bytes(m), ==, VFIO_MACHINE_MEMORY - PAM0_BASE);
+    vfio_fault_release_maps();
+    g_free(host);
+    check_works(m);
+}
+
+static void test_dimm_leaves(void)
+{
+    VFIOMachine *m = start(WITH_ROOM);
+    Meanwhile meanwhile = { .allows = true };
+
+    g_assert_true(vfio_rig_wait(!background_bytes(m)));
+    vfio_fault_hold_maps();
+    g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT,
+                                   "memory-backend-ram", DIMM_SIZE));
+    g_assert_cmphex(background_bytes(m), ==, DIMM_SIZE);
+    wait_held();
+    g_assert_null(vfio_memory_ask_back(m, DIMM_SLOT));
+    begin_meanwhile(&meanwhile);
+    vfio_memory_eject(m, DIMM_SLOT);
+    end_meanwhile(&meanwhile);
+    g_assert_cmphex(background_bytes(m), ==, 0);
+    vfio_fault_release_maps();
+    check_works(m);
+}
+
+static void test_guests_iommu_is_switched_on(void)
+{
+    static const char data[] = "by way of two IOMMUs";
+    VFIOMachine *m = start_held("-machine q35 "
+                                "-device intel-iommu,caching-mode=on ");
+    Meanwhile meanwhile = { .allows = true };
+    char result[sizeof(data)];
+    VFIOEdu *edu;
+
+    begin_meanwhile(&meanwhile);
+    vtd_start(m, SLOT(0));
+    end_meanwhile(&meanwhile);
+    g_assert_cmphex(background_bytes(m), ==, 0);
+
+    /* Nothing is left that this could wait for. */
+    edu = vfio_edu_new(m, SLOT(0));
+    vtd_set_large(m, 32 * MiB);
+    vtd_flush(m);
+    qtest_memwrite(m->qts, 32 * MiB, data, sizeof(data));
+    vfio_edu_dma(edu, EDU_DMA_FROM_MEMORY, VTD_IOVA, sizeof(data));
+    vfio_edu_dma(edu, EDU_DMA_TO_MEMORY, VTD_IOVA + 4096, sizeof(data));
+    qtest_memread(m->qts, 32 * MiB + 4096, result, sizeof(result));
+    g_assert_cmpmem(result, sizeof(result), data, sizeof(data));
+    vfio_fault_release_maps();
+    stop(m, edu);
+}
+
+/* The other address space copies what is pinned for the first one. */
+static void test_second_address_space(void)
+{
+    g_autofree char *second = later_option(1);
+    g_autofree char *options =
+        g_strdup_printf("-machine q35 -device intel-iommu,caching-mode=on "
+                        "-device %s ", second);
+    VFIOMachine *m = start(options);
+    VFIOEdu *edu = vfio_edu_new(m, SLOT(0));
+
+    check_dma(edu);
+    vfio_edu_free(edu);
+    edu = vfio_edu_new(m, SLOT(1));
+    check_dma(edu);
+    g_assert_cmpuint(vfio_machine_pinned(m), >=, LATER);
+    g_assert_cmpuint(vfio_machine_pinned(m), <,
+                     VFIO_MACHINE_MEMORY + VFIO_MACHINE_MEMORY / 2);
+    stop(m, edu);
+}
+
+static void test_second_device_joins(void)
+{
+    VFIOMachine *m = start_held("");
+    g_autofree char *second = later_option(1);
+    Meanwhile meanwhile = {};
+    VFIOEdu *edu;
+
+    g_assert_null(vfio_machine_device_add(m, second));
+    g_assert_cmphex(background_bytes(m), ==, LATER);
+
+    begin_meanwhile(&meanwhile);
+    edu = vfio_edu_new(m, SLOT(1));
+    end_meanwhile(&meanwhile);
+    check_dma(edu);
+    vfio_edu_free(edu);
+    check_works(m);
+}
+
+/* Nobody knows when it does DMA. */
+static void test_device_joins_that_is_not_watched(void)
+{
+    VFIOMachine *m = start_held("");
+    g_autofree char *second = device_option(1, "");
+    Meanwhile meanwhile = {};
+
+    begin_meanwhile(&meanwhile);
+    g_assert_null(vfio_machine_device_add(m, second));
+    end_meanwhile(&meanwhile);
+    g_assert_cmphex(background_bytes(m), ==, 0);
+    check_works(m);
+}
+
+static void test_unplug(void)
+{
+    VFIOMachine *m = start_held("");
+    g_autofree char *node = vfio_rig_cdev_node("EDU0");
+    g_autofree char *device = later_option(0);
+    Meanwhile meanwhile = { .allows = true };
+
+    begin_meanwhile(&meanwhile);
+    vfio_machine_device_del(m, "edu0", SLOT(0));
+    g_assert_true(vfio_rig_wait(vfio_machine_holds(m, node) == 0));
+    end_meanwhile(&meanwhile);
+    g_assert_cmpuint(vfio_machine_pinned(m), ==, 0);
+    g_assert_cmpuint(vfio_fault_held_maps(), ==, 0);
+
+    vfio_fault_release_maps();
+    g_assert_null(vfio_machine_device_add(m, device));
+    check_works(m);
+}
+
+/* The calls that are being made end, and no other is made. */
+static void test_quit(void)
+{
+    VFIOMachine *m = start_held("");
+
+    qtest_qmp_send(m->qts, "{ 'execute': 'quit' }");
+    g_usleep(WHILE_US);
+    vfio_fault_allow_maps(vfio_fault_held_maps());
+    g_assert_true(vfio_rig_wait(!qtest_probe_child(m->qts)));
+    vfio_fault_release_maps();
+    vfio_machine_stop(m);
+}
+
+/* Failures */
+
+static void test_failure_stops_machine(void)
+{
+    VFIOMachine *m = start_held("");
+
+    vfio_fault_arm(1, ENOMEM);
+    vfio_fault_release_maps();
+    vfio_machine_wait_map_error(m, VFIO_RIG_IOMMUFD, MiB,
+                                "Cannot allocate memory");
+    vfio_fault_disarm();
+    g_assert_cmphex(background_bytes(m), ==, 0);
+    g_assert_cmpuint(vfio_machine_pinned(m), <, 2 * MiB);
+
+    vfio_machine_cont(m);
+    check_works(m);
+}
+
+/* ... while somebody waits for it */
+static void test_failure_ends_wait(void)
+{
+    VFIOMachine *m = start_held("");
+    Meanwhile meanwhile = { .error = ENOMEM };
+    VFIOEdu *edu;
+
+    begin_meanwhile(&meanwhile);
+    edu = vfio_edu_new(m, SLOT(0));
+    end_meanwhile(&meanwhile);
+    vfio_fault_disarm();
+    vfio_machine_wait_map_error(m, VFIO_RIG_IOMMUFD, MiB,
+                                "Cannot allocate memory");
+    vfio_machine_cont(m);
+    check_dma(edu);
+    check_all_is_mapped(m);
+    stop(m, edu);
+}
+
+/* What the host's IOMMU does not reach is found out before. */
+static void test_out_of_reach_is_refused(void)
+{
+    static const VFIOFaultRange half = { .last = VFIO_MACHINE_MEMORY / 2 - 1 };
+    VFIOMachine *m = start_held("");
+    g_autofree char *second = later_option(1);
+    g_autofree char *error = NULL;
+
+    vfio_fault_ranges(&half, 1);
+    error = vfio_machine_device_add(m, second);
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, "does not reach it"));
+    vfio_fault_ranges(NULL, 0);
+    g_assert_cmphex(background_bytes(m), ==, LATER);
+    vfio_fault_release_maps();
+    check_works(m);
+}
+
+/* A guest with processors */
+
+/*
+ * Firmware moves memory before it finds the device, so the calls that are held
+ * then have to end.  They do, one after the other, but not all before that.
+ */
+static void *let_maps_trickle(void *opaque)
+{
+    bool *stop = opaque;
+
+    while (!qatomic_read(stop)) {
+        if (vfio_fault_held_maps()) {
+            vfio_fault_allow_maps(1);
+        }
+        g_usleep(WHILE_US);
+    }
+    return NULL;
+}
+
+/*
+ * Then the guest has come to where it waits, and its processors have had the
+ * time to see that.
+ */
+static void wait_until_guest_waits(VFIOMachine *m, bool resets)
+{
+    int waits = count_traced(m, "vfio_background_wait");
+    bool stop = false;
+    GThread *thread = g_thread_new("trickle", let_maps_trickle, &stop);
+
+    if (resets) {
+        vfio_machine_reset(m);
+    }
+    g_assert_true(vfio_rig_wait_for(
+        120, count_traced(m, "vfio_background_wait") > waits));
+    qatomic_set(&stop, true);
+    g_thread_join(thread);
+    g_usleep(WHILE_US);
+}
+
+static VFIOMachine *start_guest_held(const char *console)
+{
+    VFIOMachine *m;
+
+    vfio_fault_hold_maps();
+    m = vfio_machine_start(VFIO_GUEST_OPTIONS
+                           " -smp 2 -device %s,id=nvme0,map-in-background=on "
+                           "-append 'console=ttyS0 quiet panic=-1 task=alive' "
+                           "-serial file:%s", vfio_rig_device("NVME0"),
+                           console);
+    wait_until_guest_waits(m, false);
+    return m;
+}
+
+/* Neither processor does anything, and QEMU does all that it is asked for. */
+static void check_held(VFIOMachine *m)
+{
+    g_autofree char *before = vfio_machine_monitor(m, "info registers -a");
+    g_autofree char *after = NULL;
+    int64_t begun, longest = 0;
+
+    for (int i = 0; i < 50; i++) {
+        begun = g_get_monotonic_time();
+        qobject_unref(vfio_query(m, VFIO_RIG_IOMMUFD));
+        longest = MAX(longest, g_get_monotonic_time() - begun);
+        g_usleep(10 * 1000);
+    }
+    g_test_message("the longest answer took %d us", (int)longest);
+    g_assert_cmpint(longest, <, G_USEC_PER_SEC);
+    after = vfio_machine_monitor(m, "info registers -a");
+    g_assert_cmpstr(before, ==, after);
+    g_assert_cmphex(background_bytes(m), >, 0);
+    g_assert_false(vfio_rig_command("NVME0") & PCI_COMMAND_MASTER);
+}
+
+static void stop_guest(VFIOMachine *m, char *console)
+{
+    vfio_machine_stop(m);
+    vfio_rig_log_free(console);
+}
+
+static void test_processors_are_held(void)
+{
+    char *console = vfio_rig_log_new();
+    VFIOMachine *m = start_guest_held(console);
+
+    vfio_machine_check_run_state(m, "running");
+    check_held(m);
+    vfio_fault_release_maps();
+    vfio_guest_wait_alive(console);
+    g_assert_cmphex(background_bytes(m), ==, 0);
+    stop_guest(m, console);
+}
+
+/* Whoever stops the VM meanwhile finds it stopped. */
+static void test_held_processors_stop(void)
+{
+    char *console = vfio_rig_log_new();
+    VFIOMachine *m = start_guest_held(console);
+
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'stop' }");
+    check_held(m);
+    vfio_fault_release_maps();
+    g_assert_true(vfio_rig_wait(!background_bytes(m)));
+    vfio_machine_check_run_state(m, "paused");
+    vfio_machine_cont(m);
+    vfio_guest_wait_alive(console);
+    stop_guest(m, console);
+}
+
+/* Nobody waits after a reset, but the guest that starts anew will. */
+static void test_held_processors_are_reset(void)
+{
+    char *console = vfio_rig_log_new();
+    VFIOMachine *m = start_guest_held(console);
+
+    wait_until_guest_waits(m, true);
+    check_held(m);
+    vfio_fault_release_maps();
+    vfio_guest_wait_alive(console);
+    stop_guest(m, console);
+}
+
+/* They run when the VM does, and not just because nothing is left to map. */
+static void test_failure_while_held(void)
+{
+    char *console = vfio_rig_log_new();
+    VFIOMachine *m = start_guest_held(console);
+
+    vfio_fault_arm(1, ENOMEM);
+    vfio_fault_release_maps();
+    qobject_unref(vfio_machine_map_error(m));
+    qtest_qmp_eventwait(m->qts, "STOP");
+    vfio_fault_disarm();
+    vfio_machine_check_run_state(m, "io-error");
+    g_assert_false(vfio_rig_command("NVME0") & PCI_COMMAND_MASTER);
+    vfio_machine_cont(m);
+    vfio_guest_wait_alive(console);
+    stop_guest(m, console);
+}
+
+/* Options */
+
+static void test_off_by_default(void)
+{
+    g_autofree char *device = device_option(0, "");
+    VFIOMachine *m = vfio_machine_start("-device %s", device);
+
+    g_assert_cmpint(count_traced(m, "vfio_background_add"), ==, 0);
+    check_works(m);
+}
+
+static int count_added(const char *object, const char *properties)
+{
+    VFIOMachine *m =
+        vfio_machine_start("-object iommufd,id=own%s -device vfio-pci,host=%s,"
+                           "iommufd=own%s", object, vfio_rig_address("EDU0"),
+                           properties);
+    int count = count_traced(m, "vfio_background_add");
+
+    vfio_machine_stop(m);
+    return count > 0;
+}
+
+static void test_object_says_for_all(void)
+{
+    g_assert_false(count_added("", ""));
+    g_assert_false(count_added(",map-in-background=off", ""));
+    g_assert_true(count_added(",map-in-background=on", ""));
+    g_assert_false(count_added(",map-in-background=on",
+                               ",map-in-background=off"));
+    g_assert_true(count_added("", ",map-in-background=on"));
+}
+
+static void test_group_is_refused(void)
+{
+    VFIOMachine *m = vfio_machine_start(" ");
+    g_autofree char *device =
+        g_strdup_printf("vfio-pci,host=%s,map-in-background=on",
+                        vfio_rig_address("EDU0"));
+    g_autofree char *error = vfio_machine_device_add(m, device);
+
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, "map-in-background=on"));
+    vfio_machine_stop(m);
+}
+
+int main(int argc, char **argv)
+{
+    vfio_rig_init(&argc, &argv, "background");
+    if (vfio_rig_iommufd()) {
+        vfio_fault_init();
+    }
+
+    vfio_rig_add("memory-is-mapped", VFIO_RIG_IOMMUFD_ONLY,
+                 test_memory_is_mapped);
+    vfio_rig_add("start-does-not-wait", VFIO_RIG_IOMMUFD_ONLY,
+                 test_start_does_not_wait);
+    vfio_rig_add("monitor-answers", VFIO_RIG_IOMMUFD_ONLY,
+                 test_monitor_answers);
+    vfio_rig_add("bus-master-waits", VFIO_RIG_IOMMUFD_ONLY,
+                 test_bus_master_waits);
+    vfio_rig_add("nothing-else-waits", VFIO_RIG_IOMMUFD_ONLY,
+                 test_nothing_else_waits);
+    vfio_rig_add("memory-map-changes", VFIO_RIG_IOMMUFD_ONLY,
+                 test_memory_map_changes);
+    vfio_rig_add("dimm-leaves", VFIO_RIG_IOMMUFD_ONLY, test_dimm_leaves);
+    vfio_rig_add("guests-iommu-is-switched-on", VFIO_RIG_IOMMUFD_ONLY,
+                 test_guests_iommu_is_switched_on);
+    vfio_rig_add("second-address-space", VFIO_RIG_IOMMUFD_ONLY,
+                 test_second_address_space);
+    vfio_rig_add("second-device-joins", VFIO_RIG_IOMMUFD_ONLY,
+                 test_second_device_joins);
+    vfio_rig_add("device-joins-that-is-not-watched", VFIO_RIG_IOMMUFD_ONLY,
+                 test_device_joins_that_is_not_watched);
+    vfio_rig_add("unplug", VFIO_RIG_IOMMUFD_ONLY, test_unplug);
+    vfio_rig_add("quit", VFIO_RIG_IOMMUFD_ONLY, test_quit);
+    vfio_rig_add("failure-stops-machine", VFIO_RIG_IOMMUFD_ONLY,
+                 test_failure_stops_machine);
+    vfio_rig_add("failure-ends-wait", VFIO_RIG_IOMMUFD_ONLY,
+                 test_failure_ends_wait);
+    vfio_rig_add("out-of-reach-is-refused", VFIO_RIG_IOMMUFD_ONLY,
+                 test_out_of_reach_is_refused);
+    vfio_rig_add("processors-are-held", VFIO_RIG_IOMMUFD_ONLY,
+                 test_processors_are_held);
+    vfio_rig_add("held-processors-stop", VFIO_RIG_IOMMUFD_ONLY,
+                 test_held_processors_stop);
+    vfio_rig_add("held-processors-are-reset", VFIO_RIG_IOMMUFD_ONLY,
+                 test_held_processors_are_reset);
+    vfio_rig_add("failure-while-held", VFIO_RIG_IOMMUFD_ONLY,
+                 test_failure_while_held);
+    vfio_rig_add("off-by-default", VFIO_RIG_IOMMUFD_ONLY, test_off_by_default);
+    vfio_rig_add("object-says-for-all", VFIO_RIG_IOMMUFD_ONLY,
+                 test_object_says_for_all);
+    vfio_rig_add("group-is-refused", VFIO_RIG_IOMMUFD_ONLY,
+                 test_group_is_refused);
+
+    return g_test_run();
+}
