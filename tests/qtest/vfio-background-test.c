@@ -18,6 +18,7 @@
 #include "vfio-fault.h"
 #include "vfio-guest.h"
 #include "vfio-memory.h"
+#include "vfio-mig-guest.h"
 #include "vfio-query.h"
 #include "vfio-scene.h"
 #include "vfio-vtd.h"
@@ -481,6 +482,79 @@ static void test_quit(void)
     vfio_machine_stop(m);
 }
 
+/* Guests that move */
+
+static VFIOMigGuest *new_moving_guest(VFIOMigGuestKind *kind)
+{
+    *kind = (VFIOMigGuestKind) {
+        .edu = {
+            .tracking = vfio_rig_number("VFIO_TEST_TRACKS", 0) ? VFIO_MIG_IOMMU
+                                                               : VFIO_MIG_LOG,
+            .pre_copy = true,
+            .p2p = true,
+        },
+        .count = 1,
+        .later = true,
+    };
+    return vfio_mig_guest_new(kind);
+}
+
+/* A device that comes with Bus Master on runs when all memory is mapped. */
+static void test_guest_comes(void)
+{
+    VFIOMigGuestKind kind;
+    VFIOMigGuest *g = new_moving_guest(&kind);
+
+    vfio_fault_hold_maps();
+    vfio_mig_guest_prepare(g);
+    wait_held();
+    vfio_mig_guest_begin(g);
+    vfio_mig_guest_write_on(g);
+    vfio_mig_guest_write_last(g);
+    vfio_mig_guest_release(g);
+    g_assert_true(vfio_rig_wait(count_traced(g->there->machine,
+                                             "vfio_background_wait")));
+    g_usleep(WHILE_US);
+    g_assert_false(vfio_rig_command(vfio_mig_guest_device_there(g, 0)) &
+                   PCI_COMMAND_MASTER);
+    vfio_fault_release_maps();
+    vfio_mig_guest_arrive(g);
+    vfio_mig_guest_free(g);
+}
+
+/*
+ * Memory moves in the address space, and comes back there in the background,
+ * while the guest goes to another QEMU.  What the device writes then is told.
+ */
+static void test_guest_goes(void)
+{
+    VFIOMigGuestKind kind;
+    VFIOMigGuest *g = new_moving_guest(&kind);
+    VFIOMachine *m = g->here->machine;
+    QPCIDevice *host = qpci_device_find(m->pci, 0);
+
+    vfio_mig_guest_prepare(g);
+    g_assert_true(vfio_rig_wait(!background_bytes(g->there->machine)));
+    vfio_edu_enable(g->edus[0]->edu, PCI_COMMAND_MEMORY);
+    vfio_fault_hold_maps();
+    qpci_config_writeb(host, I440FX_PAM0, PAM0_RAM);
+    wait_held();
+
+    vfio_mig_guest_begin(g);
+    g_assert_true(vfio_rig_wait_for(
+        120, vfio_mig_ram(g->here, "dirty-sync-count") > 2));
+    g_assert_cmphex(background_bytes(m), >, 0);
+    vfio_fault_release_maps();
+    vfio_edu_enable(g->edus[0]->edu, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    g_assert_cmphex(background_bytes(m), ==, 0);
+    vfio_mig_guest_write_on(g);
+    vfio_mig_guest_write_last(g);
+    vfio_mig_guest_release(g);
+    vfio_mig_guest_arrive(g);
+    g_free(host);
+    vfio_mig_guest_free(g);
+}
+
 /* Failures */
 
 static void test_failure_stops_machine(void)
@@ -752,6 +826,8 @@ int main(int argc, char **argv)
                  test_device_joins_that_is_not_watched);
     vfio_rig_add("unplug", VFIO_RIG_IOMMUFD_ONLY, test_unplug);
     vfio_rig_add("quit", VFIO_RIG_IOMMUFD_ONLY, test_quit);
+    vfio_rig_add("guest-comes", VFIO_RIG_IOMMUFD_ONLY, test_guest_comes);
+    vfio_rig_add("guest-goes", VFIO_RIG_IOMMUFD_ONLY, test_guest_goes);
     vfio_rig_add("failure-stops-machine", VFIO_RIG_IOMMUFD_ONLY,
                  test_failure_stops_machine);
     vfio_rig_add("failure-ends-wait", VFIO_RIG_IOMMUFD_ONLY,

@@ -25,6 +25,9 @@
 #define DOWNTIME_HELD       300
 #define DOWNTIME_RELEASED   1000000
 
+/* Less memory is not mapped in the background. */
+#define LARGE       (128 * MiB)
+
 static const struct {
     const char *variable;
     const char *edus[VFIO_MIG_EDUS];
@@ -33,20 +36,28 @@ static const struct {
     { "VFIO_TEST_TO", { "EDU1", "APART1" } },
 };
 
+static char *properties(const VFIOMigGuestKind *kind)
+{
+    return g_strdup_printf("%s%s", vfio_mig_edu_properties(&kind->edu),
+                           kind->later ? ",map-in-background=on" : "");
+}
+
 static VFIOMigSide *start(const VFIOMigGuestKind *kind, int place,
                           bool incoming)
 {
     VFIOMigDevice devices[VFIO_MIG_EDUS + 1] = { };
+    g_autofree char *each = properties(kind);
     VFIOMigOptions options = {
         .variable = places[place].variable,
         .incoming = incoming,
         .huge = kind->huge && !incoming,
+        .memory = kind->later ? LARGE : 0,
     };
     VFIOMigSide *side;
 
     for (int i = 0; i < kind->count; i++) {
         devices[i].sysfs = vfio_mig_sysfs(places[place].edus[i]);
-        devices[i].properties = vfio_mig_edu_properties(&kind->edu);
+        devices[i].properties = each;
     }
     side = vfio_mig_start(devices, &options);
     for (int i = 0; i < kind->count; i++) {

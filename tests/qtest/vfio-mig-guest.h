@@ -17,6 +17,7 @@ typedef struct VFIOMigGuestKind {
     VFIOMigEduKind edu;
     int count;              /* of devices */
     bool huge;              /* it begins with huge pages */
+    bool later;             /* its memory is mapped in the background */
 } VFIOMigGuestKind;
 
 typedef struct VFIOMigGuest {
