@@ -127,17 +127,6 @@ static void end_meanwhile(Meanwhile *meanwhile)
 
 /* What is seen */
 
-static uint64_t background_bytes(VFIOMachine *m)
-{
-    QDict *info = vfio_query(m, VFIO_RIG_IOMMUFD);
-    QDict *space = vfio_query_space(info);
-    uint64_t bytes = qdict_haskey(space, "background-bytes") ?
-                     vfio_query_number(space, "background-bytes") : 0;
-
-    qobject_unref(info);
-    return bytes;
-}
-
 static int count_traced(VFIOMachine *m, const char *event)
 {
     g_auto(GStrv) trace = vfio_machine_trace(m);
@@ -171,7 +160,7 @@ static void check_all_is_mapped(VFIOMachine *m)
     QDict *info = vfio_query(m, VFIO_RIG_IOMMUFD);
 
     g_assert_cmpstr(wrong, ==, NULL);
-    g_assert_cmphex(background_bytes(m), ==, 0);
+    g_assert_cmphex(vfio_query_background(m), ==, 0);
     vfio_query_check_trace(m, info);
     qobject_unref(info);
     g_array_unref(scene.pages);
@@ -236,17 +225,17 @@ static void test_start_does_not_wait(void)
     g_autofree char *shown = vfio_machine_monitor(m, "info iommufd");
 
     vfio_machine_check_run_state(m, "running");
-    g_assert_cmphex(background_bytes(m), ==, LATER);
+    g_assert_cmphex(vfio_query_background(m), ==, LATER);
     g_assert_nonnull(strstr(shown, "background:   255 MiB"));
     check_progress(m, 0);
     g_assert_cmpuint(vfio_machine_pinned(m), <, 2 * MiB);
 
     vfio_fault_allow_maps(5);
     g_assert_true(vfio_rig_wait(has_done_five(m)));
-    g_assert_cmphex(background_bytes(m), ==, LATER);
+    g_assert_cmphex(vfio_query_background(m), ==, LATER);
 
     vfio_fault_release_maps();
-    g_assert_true(vfio_rig_wait(!background_bytes(m)));
+    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
     check_all_is_mapped(m);
     g_assert_cmpint(count_traced(m, "vfio_background_settle"), ==, 1);
     check_works(m);
@@ -302,7 +291,7 @@ static void test_nothing_else_waits(void)
     vfio_memory_command(m, SLOT(0), PCI_COMMAND_MEMORY);
     vfio_machine_reset(m);
     vfio_memory_command(m, SLOT(0), PCI_COMMAND_MEMORY);
-    g_assert_cmphex(background_bytes(m), ==, LATER);
+    g_assert_cmphex(vfio_query_background(m), ==, LATER);
 
     begin_meanwhile(&meanwhile);
     edu = vfio_edu_new(m, SLOT(0));
@@ -311,7 +300,7 @@ static void test_nothing_else_waits(void)
     /* From now on memory is mapped when it comes. */
     g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT,
                                    "memory-backend-ram", DIMM_SIZE));
-    g_assert_cmphex(background_bytes(m), ==, 0);
+    g_assert_cmphex(vfio_query_background(m), ==, 0);
     check_all_is_mapped(m);
 
     /* A reset clears the bit, and memory can wait again. */
@@ -319,7 +308,7 @@ static void test_nothing_else_waits(void)
     vfio_fault_hold_maps();
     g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT + 1,
                                    "memory-backend-ram", DIMM_SIZE));
-    g_assert_cmphex(background_bytes(m), ==, DIMM_SIZE);
+    g_assert_cmphex(vfio_query_background(m), ==, DIMM_SIZE);
     vfio_fault_release_maps();
     vfio_edu_enable(edu, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
     check_all_is_mapped(m);
@@ -345,7 +334,7 @@ static void test_memory_map_changes(void)
                     g_get_num_processors() * PART);
     g_assert_cmphex(last_traced(m, "vfio_background_add", "iova"), ==,
                     PAM0_BASE);
-    g_assert_cmphex(background_bytes(m), ==, VFIO_MACHINE_MEMORY - PAM0_BASE);
+    g_assert_cmphex(vfio_query_background(m), ==, VFIO_MACHINE_MEMORY - PAM0_BASE);
     vfio_fault_release_maps();
     g_free(host);
     check_works(m);
@@ -356,17 +345,17 @@ static void test_dimm_leaves(void)
     VFIOMachine *m = start(WITH_ROOM);
     Meanwhile meanwhile = { .allows = true };
 
-    g_assert_true(vfio_rig_wait(!background_bytes(m)));
+    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
     vfio_fault_hold_maps();
     g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT,
                                    "memory-backend-ram", DIMM_SIZE));
-    g_assert_cmphex(background_bytes(m), ==, DIMM_SIZE);
+    g_assert_cmphex(vfio_query_background(m), ==, DIMM_SIZE);
     wait_held();
     g_assert_null(vfio_memory_ask_back(m, DIMM_SLOT));
     begin_meanwhile(&meanwhile);
     vfio_memory_eject(m, DIMM_SLOT);
     end_meanwhile(&meanwhile);
-    g_assert_cmphex(background_bytes(m), ==, 0);
+    g_assert_cmphex(vfio_query_background(m), ==, 0);
     vfio_fault_release_maps();
     check_works(m);
 }
@@ -383,7 +372,7 @@ static void test_guests_iommu_is_switched_on(void)
     begin_meanwhile(&meanwhile);
     vtd_start(m, SLOT(0));
     end_meanwhile(&meanwhile);
-    g_assert_cmphex(background_bytes(m), ==, 0);
+    g_assert_cmphex(vfio_query_background(m), ==, 0);
 
     /* Nothing is left that this could wait for. */
     edu = vfio_edu_new(m, SLOT(0));
@@ -426,7 +415,7 @@ static void test_second_device_joins(void)
     VFIOEdu *edu;
 
     g_assert_null(vfio_machine_device_add(m, second));
-    g_assert_cmphex(background_bytes(m), ==, LATER);
+    g_assert_cmphex(vfio_query_background(m), ==, LATER);
 
     begin_meanwhile(&meanwhile);
     edu = vfio_edu_new(m, SLOT(1));
@@ -446,7 +435,7 @@ static void test_device_joins_that_is_not_watched(void)
     begin_meanwhile(&meanwhile);
     g_assert_null(vfio_machine_device_add(m, second));
     end_meanwhile(&meanwhile);
-    g_assert_cmphex(background_bytes(m), ==, 0);
+    g_assert_cmphex(vfio_query_background(m), ==, 0);
     check_works(m);
 }
 
@@ -476,6 +465,7 @@ static void test_quit(void)
 
     qtest_qmp_send(m->qts, "{ 'execute': 'quit' }");
     g_usleep(WHILE_US);
+    g_assert_true(qtest_probe_child(m->qts));
     vfio_fault_allow_maps(vfio_fault_held_maps());
     g_assert_true(vfio_rig_wait(!qtest_probe_child(m->qts)));
     vfio_fault_release_maps();
@@ -534,7 +524,7 @@ static void test_guest_goes(void)
     QPCIDevice *host = qpci_device_find(m->pci, 0);
 
     vfio_mig_guest_prepare(g);
-    g_assert_true(vfio_rig_wait(!background_bytes(g->there->machine)));
+    g_assert_true(vfio_rig_wait(!vfio_query_background(g->there->machine)));
     vfio_edu_enable(g->edus[0]->edu, PCI_COMMAND_MEMORY);
     vfio_fault_hold_maps();
     qpci_config_writeb(host, I440FX_PAM0, PAM0_RAM);
@@ -543,10 +533,10 @@ static void test_guest_goes(void)
     vfio_mig_guest_begin(g);
     g_assert_true(vfio_rig_wait_for(
         120, vfio_mig_ram(g->here, "dirty-sync-count") > 2));
-    g_assert_cmphex(background_bytes(m), >, 0);
+    g_assert_cmphex(vfio_query_background(m), >, 0);
     vfio_fault_release_maps();
     vfio_edu_enable(g->edus[0]->edu, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-    g_assert_cmphex(background_bytes(m), ==, 0);
+    g_assert_cmphex(vfio_query_background(m), ==, 0);
     vfio_mig_guest_write_on(g);
     vfio_mig_guest_write_last(g);
     vfio_mig_guest_release(g);
@@ -566,7 +556,7 @@ static void test_failure_stops_machine(void)
     vfio_machine_wait_map_error(m, VFIO_RIG_IOMMUFD, MiB,
                                 "Cannot allocate memory");
     vfio_fault_disarm();
-    g_assert_cmphex(background_bytes(m), ==, 0);
+    g_assert_cmphex(vfio_query_background(m), ==, 0);
     g_assert_cmpuint(vfio_machine_pinned(m), <, 2 * MiB);
 
     vfio_machine_cont(m);
@@ -605,7 +595,7 @@ static void test_out_of_reach_is_refused(void)
     g_assert_nonnull(error);
     g_assert_nonnull(strstr(error, "does not reach it"));
     vfio_fault_ranges(NULL, 0);
-    g_assert_cmphex(background_bytes(m), ==, LATER);
+    g_assert_cmphex(vfio_query_background(m), ==, LATER);
     vfio_fault_release_maps();
     check_works(m);
 }
@@ -680,7 +670,7 @@ static void check_held(VFIOMachine *m)
     g_assert_cmpint(longest, <, G_USEC_PER_SEC);
     after = vfio_machine_monitor(m, "info registers -a");
     g_assert_cmpstr(before, ==, after);
-    g_assert_cmphex(background_bytes(m), >, 0);
+    g_assert_cmphex(vfio_query_background(m), >, 0);
     g_assert_false(vfio_rig_command("NVME0") & PCI_COMMAND_MASTER);
 }
 
@@ -699,7 +689,7 @@ static void test_processors_are_held(void)
     check_held(m);
     vfio_fault_release_maps();
     vfio_guest_wait_alive(console);
-    g_assert_cmphex(background_bytes(m), ==, 0);
+    g_assert_cmphex(vfio_query_background(m), ==, 0);
     stop_guest(m, console);
 }
 
@@ -712,7 +702,7 @@ static void test_held_processors_stop(void)
     qtest_qmp_assert_success(m->qts, "{ 'execute': 'stop' }");
     check_held(m);
     vfio_fault_release_maps();
-    g_assert_true(vfio_rig_wait(!background_bytes(m)));
+    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
     vfio_machine_check_run_state(m, "paused");
     vfio_machine_cont(m);
     vfio_guest_wait_alive(console);

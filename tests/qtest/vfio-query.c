@@ -76,6 +76,17 @@ uint64_t vfio_query_mapped(QDict *info)
 
 /* The kernel */
 
+uint64_t vfio_query_background(VFIOMachine *m)
+{
+    QDict *info = vfio_query(m, VFIO_RIG_IOMMUFD);
+    QDict *space = vfio_query_space(info);
+    uint64_t bytes = qdict_haskey(space, "background-bytes") ?
+                     vfio_query_number(space, "background-bytes") : 0;
+
+    qobject_unref(info);
+    return bytes;
+}
+
 uint64_t vfio_machine_pinned(VFIOMachine *m)
 {
     return vfio_machine_status(m, "VmPin") * KiB;

@@ -22,6 +22,9 @@ int vfio_query_count_spaces(QDict *info);
 /* The sum of what is mapped in all address spaces */
 uint64_t vfio_query_mapped(QDict *info);
 
+/* Bytes that are to be mapped in the background, in the only address space */
+uint64_t vfio_query_background(VFIOMachine *m);
+
 /* Bytes that the kernel has pinned for QEMU: VmPin */
 uint64_t vfio_machine_pinned(VFIOMachine *m);
 

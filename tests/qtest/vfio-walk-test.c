@@ -46,8 +46,9 @@ static unsigned draw(VFIOWalker *w, unsigned end)
  * Everything is small, so that there are few entries in the IOMMU's page table,
  * which takes longest to look at.
  */
-#define MEMORY_OPTIONS \
-    "-m 32M,slots=6,maxmem=96M " \
+#define MEMORY_OPTIONS "-m 32M,slots=6,maxmem=96M " MEMORY_DEVICES
+
+#define MEMORY_DEVICES \
     "-object memory-backend-ram,id=shmem,size=1M " \
     "-device ivshmem-plain,memdev=shmem,addr=5 " \
     "-device VGA,addr=6,vgamem_mb=1 " \
@@ -295,6 +296,19 @@ static const VFIOWalkStep memory_steps[] = {
     { }
 };
 
+/* More of what moves the large section, or has it mapped anew */
+static const VFIOWalkStep later_steps[] = {
+    { 12, plug_dimm },
+    { 8, unplug_dimm },
+    { 16, change_blocks },
+    { 40, set_pam },
+    { 8, move_shmem },
+    { 8, decode },
+    { 2, reset_memory },
+    { 6, replug },
+    { }
+};
+
 static void walk_memory(const VFIOWalk *walk)
 {
     int fd = g_file_open_tmp("vfio-walk-XXXXXX", &readonly_file, NULL);
@@ -318,6 +332,23 @@ static void test_memory(void)
     };
 
     walk_memory(&walk);
+}
+
+/* Only large sections are mapped in the background. */
+static void test_later(void)
+{
+    static const VFIOWalk walk = {
+        .options = "-m 96M,slots=6,maxmem=160M " MEMORY_DEVICES,
+        .later = true,
+        .steps = later_steps,
+        .default_steps = 200,
+        .start = start_virtio_mem,
+        .regions = memory_regions,
+    };
+
+    g_setenv("VFIO_TEST_BACKGROUND", "yes", true);
+    walk_memory(&walk);
+    g_unsetenv("VFIO_TEST_BACKGROUND");
 }
 
 /* Behind an IOMMU of the guest's that lets all pass */
@@ -636,6 +667,7 @@ int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "walk");
     vfio_rig_add("memory", VFIO_RIG_BOTH, test_memory);
+    vfio_rig_add("later", VFIO_RIG_BOTH, test_later);
     vfio_rig_add("spaces", VFIO_RIG_BOTH, test_spaces);
     vfio_rig_add("viommu", VFIO_RIG_BOTH, test_viommu);
     return g_test_run();

@@ -5,7 +5,8 @@
  *
  * Both take the same steps beside each other.  After each step, a device
  * reaches what its machine says that it should, page by page, and both devices
- * reach the same; query-iommufd tells of as much.
+ * reach the same; query-iommufd tells of as much.  If memory is mapped in the
+ * background, every other step or so is taken while it still is.
  *
  *   VFIO_TEST_SEED     selects a walk by number; by default each walk is a new
  *                      one, and its number is shown
@@ -40,6 +41,7 @@ typedef struct VFIOWalkStep {
 typedef struct VFIOWalk {
     const char *options;            /* for QEMU */
     bool has_other;                 /* there is another device, "other" */
+    bool later;                     /* iommufd maps in the background */
     const VFIOWalkStep *steps;      /* the last one has no take() */
     unsigned default_steps;
 
