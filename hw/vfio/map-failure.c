@@ -27,18 +27,19 @@
 
 typedef struct Locked {
     uint64_t bytes;
-    const void *vaddr;  /* what is looked for */
-    bool found;         /* it is among them */
+    uintptr_t first, end;   /* what is looked for */
+    uint64_t found;         /* bytes of it that are among them */
 } Locked;
 
 static void add_ram(Locked *locked, const MemoryRegion *mr, hwaddr offset,
                     uint64_t size)
 {
-    const uint8_t *start = memory_region_get_ram_ptr((MemoryRegion *)mr);
-    uintptr_t at = (uintptr_t)locked->vaddr - (uintptr_t)(start + offset);
+    uint8_t *start = memory_region_get_ram_ptr((MemoryRegion *)mr);
+    uintptr_t first = MAX((uintptr_t)start + offset, locked->first);
+    uintptr_t end = MIN((uintptr_t)start + offset + size, locked->end);
 
     locked->bytes += size;
-    locked->found |= at < size;
+    locked->found += first < end ? end - first : 0;
 }
 
 static int add_populated(MemoryRegionSection *section, void *opaque)
@@ -77,16 +78,19 @@ static bool add_locked(Int128 start, Int128 len, const MemoryRegion *const_mr,
 
 /*
  * Bytes of all memory, with the @size bytes at @vaddr.  What is being plugged
- * is not in the guest's memory yet.
+ * is not in the guest's memory yet, and of what is being moved a part is.
  */
 static uint64_t bytes_to_lock(const void *vaddr, uint64_t size)
 {
-    Locked locked = { .vaddr = vaddr };
+    Locked locked = {
+        .first = (uintptr_t)vaddr,
+        .end = (uintptr_t)vaddr + size,
+    };
 
     RCU_READ_LOCK_GUARD();
     flatview_for_each_range(address_space_to_flatview(&address_space_memory),
                             add_locked, &locked);
-    return locked.bytes + (locked.found ? 0 : size);
+    return locked.bytes + size - MIN(locked.found, size);
 }
 
 /* Who locks all memory without regard to who else does */
