@@ -38,28 +38,9 @@ static char *node_of(const char *name)
 
 /* Errors that the device reports (AER) */
 
-/* The machine's own monitor, which it has as a channel; to be freed */
-static char *monitor_node(void)
-{
-    g_autoptr(GDir) dir = g_dir_open("/sys/class/virtio-ports", 0, NULL);
-    const char *port;
-
-    while (dir && (port = g_dir_read_name(dir))) {
-        g_autofree char *file =
-            g_strdup_printf("/sys/class/virtio-ports/%s/name", port);
-        g_autofree char *name = NULL;
-
-        if (g_file_get_contents(file, &name, NULL, NULL) &&
-            g_str_equal(g_strstrip(name), "monitor")) {
-            return g_strdup_printf("/dev/%s", port);
-        }
-    }
-    g_assert_not_reached();
-}
-
 static void inject(const char *error)
 {
-    g_autofree char *node = monitor_node();
+    g_autofree char *node = vfio_rig_monitor_node();
     g_autofree char *command =
         g_strdup_printf("pcie_aer_inject_error aer0 %s\n", error);
 

@@ -52,6 +52,24 @@ bool vfio_rig_kernel_is(const char *kernel)
     return g_str_equal(g_getenv("VFIO_TEST_KERNEL") ?: "plain", kernel);
 }
 
+const VFIORigIommu *vfio_rig_iommu(void)
+{
+    /* AMD's leaves out what HyperTransport has at the end of the first TiB. */
+    static const VFIORigIommu iommus[] = {
+        { "intel", "intel-vtd", 1ULL << 39, 0 },
+        { "amd", "unnamed", 0xfd00000000, 1ULL << 40 },
+        { "virtio", "unnamed", 0, 0 },
+    };
+    const char *name = g_getenv("VFIO_TEST_IOMMU") ?: "intel";
+
+    for (int i = 0; i < ARRAY_SIZE(iommus); i++) {
+        if (g_str_equal(name, iommus[i].name)) {
+            return &iommus[i];
+        }
+    }
+    g_assert_not_reached();
+}
+
 uint64_t vfio_rig_number(const char *name, uint64_t otherwise)
 {
     const char *text = g_getenv(name);
@@ -108,9 +126,23 @@ void vfio_rig_add_data(const char *name, VFIORigModes modes,
 
 /* Devices of the rig */
 
+/*
+ * To a virtio-iommu, what is behind a conventional bridge is not there, and has
+ * no group.  There, two functions of a slot stand for PAIR0 and PAIR1, which
+ * share one as well.
+ */
+static const char *stand_in(const char *name)
+{
+    static const char *const functions[] = { "MULTI0", "MULTI1" };
+    bool has_group = !g_str_equal(vfio_rig_iommu()->name, "virtio");
+
+    return g_str_has_prefix(name, "PAIR") && !has_group
+           ? functions[name[4] - '0'] : name;
+}
+
 const char *vfio_rig_address(const char *name)
 {
-    g_autofree char *variable = g_strdup_printf("VFIO_TEST_%s", name);
+    g_autofree char *variable = g_strdup_printf("VFIO_TEST_%s", stand_in(name));
     const char *address = g_getenv(variable);
 
     if (!address) {
@@ -175,6 +207,24 @@ char *vfio_rig_cdev_node(const char *name)
 }
 
 /* Nodes and files */
+
+char *vfio_rig_monitor_node(void)
+{
+    g_autoptr(GDir) dir = g_dir_open("/sys/class/virtio-ports", 0, NULL);
+    const char *port;
+
+    while (dir && (port = g_dir_read_name(dir))) {
+        g_autofree char *file =
+            g_strdup_printf("/sys/class/virtio-ports/%s/name", port);
+        g_autofree char *name = NULL;
+
+        if (g_file_get_contents(file, &name, NULL, NULL) &&
+            g_str_equal(g_strstrip(name), "monitor")) {
+            return g_strdup_printf("/dev/%s", port);
+        }
+    }
+    g_assert_not_reached();
+}
 
 int vfio_rig_open(const char *path, int flags)
 {

@@ -15,6 +15,7 @@
  *   VFIO_TEST_KERNEL    plain; nocdev: without VFIO_DEVICE_CDEV; nogroup:
  *                       without VFIO_GROUP; noremap: without interrupt
  *                       remapping; faults: with FAULT_INJECTION
+ *   VFIO_TEST_IOMMU     intel, amd or virtio: the IOMMU that the rig has
  *
  * If VFIO_TEST_MODE is not set there is no rig, and the tests are skipped.
  */
@@ -36,6 +37,16 @@ typedef enum VFIORigModes {
     VFIO_RIG_LEGACY_ONLY,
     VFIO_RIG_IOMMUFD_ONLY,
 } VFIORigModes;
+
+/* The rig's IOMMU, and what of it a test can notice */
+typedef struct VFIORigIommu {
+    const char *name;
+    const char *type;       /* how query-iommufd names it */
+
+    /* The first address from 4 GiB on that it does not map; 0: there is none */
+    uint64_t far;
+    uint64_t behind_far;    /* the next one that it maps; 0: there is none */
+} VFIORigIommu;
 
 /*
  * A QEMU under test.  It is an i440fx: there a device comes and goes by two
@@ -72,6 +83,9 @@ void vfio_rig_use(const char *mode);
 bool vfio_rig_iommufd(void);
 bool vfio_rig_kernel_is(const char *kernel);
 
+/* What VFIO_TEST_IOMMU says */
+const VFIORigIommu *vfio_rig_iommu(void);
+
 /* A number in the environment, or a default if it is not set */
 uint64_t vfio_rig_number(const char *name, uint64_t otherwise);
 
@@ -95,6 +109,9 @@ uint16_t vfio_rig_command(const char *name);
 /* The device's node: "/dev/vfio/12", or its character device */
 char *vfio_rig_group_node(const char *name);
 char *vfio_rig_cdev_node(const char *name);
+
+/* The monitor of the rig's machine, which one at a time opens; to be freed */
+char *vfio_rig_monitor_node(void);
 
 /* open(), or write() to a file of sysfs; if that fails, so does the test. */
 int vfio_rig_open(const char *path, int flags);

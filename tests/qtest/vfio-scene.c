@@ -22,11 +22,14 @@
 
 /* What should be mapped, and what is */
 
-/* For MSIs, and beyond the 39 bits that the rig's IOMMU has */
+/* For MSIs, and where the rig's IOMMU maps nothing */
 static bool is_reserved(const VFIORange *range)
 {
+    const VFIORigIommu *host = vfio_rig_iommu();
+
     return (range->first <= 0xfeefffff && range->last >= 0xfee00000) ||
-           range->last >= 1ULL << 39;
+           (host->far && range->first <= host->behind_far - 1 &&
+            range->last >= host->far);
 }
 
 static void add_plugged_blocks(GArray *ranges, VFIOVirtioMem *mem)

@@ -486,11 +486,16 @@ static void test_peer_to_peer_told_once(void)
     unlink(path);
 }
 
-/* Where the rig's IOMMU does not reach: it has 39 bits. */
-static void put_beyond_reach(VFIOMachine *m, int slot)
+/* Where the rig's IOMMU does not map, if there is such an address */
+static uint64_t far_address(void)
+{
+    return vfio_rig_iommu()->far ?: 1ULL << 39;
+}
+
+static void put_far_away(VFIOMachine *m, int slot)
 {
     vfio_memory_command(m, slot, 0);
-    vfio_memory_bar64(m, slot, PCI_BASE_ADDRESS_0, 1ULL << 39);
+    vfio_memory_bar64(m, slot, PCI_BASE_ADDRESS_0, far_address());
     vfio_memory_command(m, slot, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
 
@@ -502,8 +507,29 @@ static void check_nothing_said(const char *path)
     g_assert_cmpstr(text, ==, "");
 }
 
+/* @property: what the width of the processor is set by, and to which */
+static void check_far_bar_told(const char *path, const char *property)
+{
+    const VFIORigIommu *host = vfio_rig_iommu();
+    g_autofree char *place = g_strdup_printf("0x%" PRIx64, host->far);
+    g_autofree char *last = g_strdup_printf("reaches up to 0x%" PRIx64,
+                                            host->far - 1);
+
+    check_one_line(path, "peer-to-peer");
+    if (!host->far) {
+        check_one_line(path, "this needs dma-buf");
+    } else if (host->behind_far) {
+        check_one_line(path, place);
+        check_one_line(path, "the host's IOMMU reserves addresses there");
+    } else {
+        check_one_line(path, place);
+        check_one_line(path, last);
+        check_one_line(path, property);
+    }
+}
+
 /* @cpu: options, and @property what the processor's width is set by then */
-static void check_bar_beyond_reach(const char *cpu, const char *property)
+static void check_far_bar(const char *cpu, const char *property)
 {
     g_autofree char *second = device_option(of_two_groups[0], 1);
     g_autofree char *path = NULL;
@@ -513,17 +539,15 @@ static void check_bar_beyond_reach(const char *cpu, const char *property)
     close(g_file_open_tmp("vfio-stderr-XXXXXX", &path, NULL));
     m = vfio_machine_start("%s -device %s,addr=%d 2>%s", cpu,
                            vfio_rig_device("NVME0"), SLOT(0), path);
-    put_beyond_reach(m, SLOT(0));
-    put_beyond_reach(m, SLOT(0));
+    put_far_away(m, SLOT(0));
+    put_far_away(m, SLOT(0));
     check_nothing_said(path);
 
     g_assert_null(vfio_machine_device_add(m, second));
-    check_one_line(path, "0x8000000000");
-    put_beyond_reach(m, SLOT(0));
-    put_beyond_reach(m, SLOT(0));
-    check_one_line(path, "peer-to-peer");
-    check_one_line(path, "reaches up to 0x7fffffffff");
-    check_one_line(path, property);
+    check_far_bar_told(path, property);
+    put_far_away(m, SLOT(0));
+    put_far_away(m, SLOT(0));
+    check_far_bar_told(path, property);
     vfio_machine_check_run_state(m, "running");
     edu = vfio_edu_new(m, SLOT(1));
     check_copy(edu);
@@ -532,16 +556,16 @@ static void check_bar_beyond_reach(const char *cpu, const char *property)
     unlink(path);
 }
 
-static void test_bar_beyond_reach_told_once(void)
+static void test_far_bar_told_once(void)
 {
-    check_bar_beyond_reach("", "-cpu ...,phys-bits=39 ");
+    check_far_bar("", "-cpu ...,phys-bits=39 ");
 }
 
 /* As -cpu host has it; KVM then does not look at phys-bits. */
-static void test_bar_beyond_reach_with_width_of_host(void)
+static void test_far_bar_with_width_of_host(void)
 {
-    check_bar_beyond_reach("-cpu qemu64,host-phys-bits=on",
-                           "-cpu ...,host-phys-bits-limit=39 ");
+    check_far_bar("-cpu qemu64,host-phys-bits=on",
+                  "-cpu ...,host-phys-bits-limit=39 ");
 }
 
 static void test_share_one_container(void)
@@ -669,10 +693,10 @@ int main(int argc, char **argv)
                  test_functions_behind_one_bridge);
     vfio_rig_add("group-bypasses-iommu", VFIO_RIG_BOTH,
                  test_group_bypasses_iommu);
-    vfio_rig_add("bar-beyond-reach-told-once", VFIO_RIG_IOMMUFD_ONLY,
-                 test_bar_beyond_reach_told_once);
-    vfio_rig_add("bar-beyond-reach-with-width-of-host", VFIO_RIG_IOMMUFD_ONLY,
-                 test_bar_beyond_reach_with_width_of_host);
+    vfio_rig_add("far-bar-told-once", VFIO_RIG_IOMMUFD_ONLY,
+                 test_far_bar_told_once);
+    vfio_rig_add("far-bar-with-width-of-host", VFIO_RIG_IOMMUFD_ONLY,
+                 test_far_bar_with_width_of_host);
     vfio_rig_add("peer-to-peer-told-once", VFIO_RIG_IOMMUFD_ONLY,
                  test_peer_to_peer_told_once);
     vfio_rig_add("share-one-container", VFIO_RIG_LEGACY_ONLY,

@@ -19,4 +19,4 @@
     next
 }
 
-/DMAR: (DRHD: handling fault|\[.*fault)/ && dma_faults == "no"
+/DMAR: (DRHD: handling fault|\[.*fault)|Event logged \[|virtio_iommu .* fault from EP/ && dma_faults == "no"

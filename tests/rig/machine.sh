@@ -15,7 +15,7 @@
 # RIG_INITRD (its initramfs, if there is one), RIG_ROOT (the name of the image to run
 # from), RIG_FIRMWARE (a folder with code.fd and variables.fd, if it is to be UEFI).
 
-: "${RIG_ACCEL:=tcg}" "${RIG_MEMORY:=3072}" "${RIG_INTREMAP:=on}" "${RIG_TRACKING:=off}" "${RIG_FIRMWARE:=}"
+: "${RIG_ACCEL:=tcg}" "${RIG_MEMORY:=3072}" "${RIG_INTREMAP:=on}" "${RIG_IOMMU:=intel}" "${RIG_TRACKING:=off}" "${RIG_FIRMWARE:=}"
 
 MACHINE_TABLE=${BASH_SOURCE[0]%/*}/devices
 
@@ -38,14 +38,19 @@ machine_accel()
 }
 
 # machine_iommu: with RIG_TRACKING it tracks what devices write, which is part of its
-# scalable mode.
+# scalable mode. A virtio-iommu remaps no interrupts, and devices are passed through
+# nevertheless.
 machine_iommu()
 {
-    local iommu=intel-iommu,intremap=$RIG_INTREMAP
+    local iommu=$RIG_IOMMU-iommu,intremap=$RIG_INTREMAP
 
     if [ "$RIG_TRACKING" = on ]; then
         iommu+=,x-scalable-mode=on,x-ssads=on
         MACHINE_KERNEL+=("intel_iommu=on,sm_on")
+    fi
+    if [ "$RIG_IOMMU" = virtio ]; then
+        iommu=virtio-iommu-pci,bus=pcie.0,addr=1
+        MACHINE_KERNEL+=({vfio_iommu_type1,iommufd}.allow_unsafe_interrupts=1)
     fi
     MACHINE+=(-device "$iommu")
 }

@@ -5,7 +5,7 @@
 # Tests what qemu-iommufd-host-check says of this host, and of devices in several
 # states. Its advice is followed, and has to help.
 #
-#     VFIO_TEST_KERNEL=plain|nocdev|nogroup|noremap|noiommu|tracks|stock|own host-check.sh
+#     VFIO_TEST_KERNEL=plain|nocdev|nogroup|noremap|unsafe|noiommu|tracks|stock|own host-check.sh
 
 . /rig/lib.sh
 . /rig/tap.sh
@@ -328,6 +328,9 @@ all_needed()
 tracking()
 {
     iommu=$(readlink -f "/sys/bus/pci/devices/$nvme/iommu")
+    mount -t tmpfs intel "$iommu"
+    mkdir "$iommu/intel-iommu"
+    : >"$iommu/intel-iommu/ecap"
     pretend "$iommu/intel-iommu/ecap" $TRACKS
     pretend /proc/cmdline "intel_iommu=on,sm_on"
     look --migration "$nvme"
@@ -348,6 +351,7 @@ tracking()
     umount /proc/cmdline
     check "... and each bit that it takes" all_needed
     umount "$iommu/intel-iommu/ecap"
+    umount "$iommu"
     mount -t tmpfs amd "$iommu"
     mkdir "$iommu/amd-iommu"
     echo 10000000000000:0 >"$iommu/amd-iommu/features"
@@ -413,6 +417,17 @@ no_remapping()
     check "... which is no failure" [ $status = 0 ]
 }
 
+# told_to_be_unsafe: on a machine whose IOMMU remaps no interrupts; its kernel was told
+# to go without when it was started.
+told_to_be_unsafe()
+{
+    look "$nvme"
+    check "an IOMMU of virtio's is known" says PASS "an IOMMU that is switched on"
+    check "... and that it remaps no interrupts" says WARN "interrupt remapping" "told to go without"
+    check "... and the rest is as on any host" others 1
+    check "... which is no failure" [ $status = 0 ]
+}
+
 no_iommu()
 {
     look "$nvme"
@@ -465,6 +480,7 @@ plain)   plan_and_do 59 good_host drivers in_use migration permission kernels co
 nocdev)  plan_and_do 3 no_cdev ;;
 nogroup) plan_and_do 4 good_host ;;
 noremap) plan_and_do 3 no_remapping ;;
+unsafe)  plan_and_do 4 told_to_be_unsafe ;;
 noiommu) plan_and_do 5 no_iommu ;;
 tracks)  plan_and_do 2 tracks ;;
 own)     plan_and_do 6 packaged ;;
