@@ -4,8 +4,10 @@
  *
  * That is one like Intel's: no device is passed through behind one like AMD's.
  * The guest finds the width in a register, and may use all of it; what is
- * reserved within it cannot be told.  On x86 that is where interrupts go, which
- * no guest maps, or what the firmware of the host reports for a single device.
+ * reserved within it cannot be told.  Below 4 GiB that is where interrupts go,
+ * which no guest maps, or what the firmware of the host reports for a single
+ * device.  What an IOMMU of AMD's reserves below 1 TiB ends the width that a
+ * guest may have.
  */
 #include "qemu/osdep.h"
 
@@ -13,14 +15,15 @@
 #include "hw/i386/x86-iommu-reach.h"
 #include "qapi/error.h"
 #include "qemu/range.h"
+#include "qemu/units.h"
 
-/* The highest address that is in none of @ranges */
+/* The address before the first of the sorted @ranges that ends behind 4 GiB */
 static uint64_t highest_address(GList *ranges)
 {
-    GList *last = g_list_last(ranges);
-
-    return last && range_upb(last->data) == UINT64_MAX
-           ? range_lob(last->data) - 1 : UINT64_MAX;
+    while (ranges && range_upb(ranges->data) < 4 * GiB) {
+        ranges = ranges->next;
+    }
+    return ranges ? range_lob(ranges->data) - 1 : UINT64_MAX;
 }
 
 static bool check_intel(IntelIOMMUState *s, uint64_t highest, Error **errp)
