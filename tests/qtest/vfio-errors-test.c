@@ -61,7 +61,7 @@ static void hold_group(const char *victim);
 static void bind_to_iommufd(const char *victim);
 static void bind_sibling(const char *victim);
 static void let_go(const char *victim, VFIOMachine *m);
-static void let_go_and_forbid(const char *victim, VFIOMachine *m);
+static void let_go_and_put_back(const char *victim, VFIOMachine *m);
 static void forbid_unsafe_interrupts(const char *victim);
 static void allow_unsafe_interrupts(const char *victim, VFIOMachine *m);
 static void create_absent(const char *victim, VFIOMachine *m);
@@ -147,7 +147,7 @@ static const Cause causes[] = {
                      "another process uses a device of its IOMMU group" },
         .remedy = "give all devices of a group to one process",
         .make = bind_sibling,
-        .unmake = let_go_and_forbid,
+        .unmake = let_go_and_put_back,
     }, {
         .name = "kernel-without-cdev",
         .kernel = "nocdev",
@@ -204,16 +204,21 @@ static void let_go(const char *victim, VFIOMachine *m)
     }
 }
 
+static char *unsafe_before;
+
 static void bind_sibling(const char *victim)
 {
+    g_free(unsafe_before);
+    g_assert_true(g_file_get_contents(UNSAFE_INTERRUPTS, &unsafe_before, NULL,
+                                      NULL));
     vfio_rig_write(UNSAFE_INTERRUPTS, "1");
     bind_to_iommufd("PAIR0");
 }
 
-static void let_go_and_forbid(const char *victim, VFIOMachine *m)
+static void let_go_and_put_back(const char *victim, VFIOMachine *m)
 {
     let_go("PAIR0", m);
-    vfio_rig_write(UNSAFE_INTERRUPTS, "0");
+    vfio_rig_write(UNSAFE_INTERRUPTS, unsafe_before);
 }
 
 /* Nodes */
