@@ -5,17 +5,32 @@
 #include "qemu/osdep.h"
 
 #include "qemu/bitops.h"
+#include "qemu/host-utils.h"
 #include "vfio-mapped.h"
 
 #define PAGE_BITS   12
 #define PAGE_BYTES  (1ULL << PAGE_BITS)
 
+/* Of each table, an Intel IOMMU's or an AMD IOMMU's */
+#define LEVEL_BITS  9
+
 /* VT-d's page tables: see "Second-Stage Paging Entries" of its specification */
-#define VTD_LEVEL_BITS  9
 #define VTD_LEVELS      5
 #define VTD_READ        0x1
 #define VTD_WRITE       0x2
 #define VTD_ADDRESS     MAKE_64BIT_MASK(PAGE_BITS, 40)
+
+/* AMD's: "Device Table Entry" and "I/O Page Tables" of its specification */
+#define AMD_DEVICE_TABLE    0xfed80000      /* the register, in QEMU's */
+#define AMD_ENTRY_BYTES     32
+#define AMD_VALID           0x3             /* as is what is translated */
+#define AMD_PRESENT         0x1
+#define AMD_NEXT_LEVEL(e)   extract64(e, 9, 3)
+#define AMD_OTHER_SIZE      7
+#define AMD_READ            (1ULL << 61)
+#define AMD_WRITE           (1ULL << 62)
+#define AMD_ADDRESS         MAKE_64BIT_MASK(PAGE_BITS, 40)
+#define AMD_TABLE_ENTRIES   (1 << LEVEL_BITS)
 
 /* Linux, Documentation/admin-guide/mm/pagemap.rst */
 #define PAGEMAP_FRAME   MAKE_64BIT_MASK(0, 55)
@@ -31,7 +46,7 @@ static char *read_file(const char *path)
     return text;
 }
 
-/* The IOMMU's page table */
+/* An Intel IOMMU's page table */
 
 /*
  * A line has the IOVA's page number and the entries that lead to the page, from
@@ -56,20 +71,19 @@ static bool parse_entry(const char *line, VFIOMappedPage *page)
     g_assert_true(entry & VTD_READ);
 
     page->iova = number << PAGE_BITS;
-    page->size = PAGE_BYTES << VTD_LEVEL_BITS * (VTD_LEVELS - levels);
+    page->size = PAGE_BYTES << LEVEL_BITS * (VTD_LEVELS - levels);
     page->phys = entry & VTD_ADDRESS;
     page->writable = entry & VTD_WRITE;
     return true;
 }
 
-GArray *vfio_mapped_pages(const char *name)
+static void add_intel_pages(GArray *pages, const char *name)
 {
     g_autofree char *path =
         g_strdup_printf("/sys/kernel/debug/iommu/intel/%s/"
                         "domain_translation_struct", vfio_rig_address(name));
     g_autofree char *text = read_file(path);
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    GArray *pages = g_array_new(false, true, sizeof(VFIOMappedPage));
 
     for (char **line = lines; *line; line++) {
         VFIOMappedPage page = {};
@@ -77,6 +91,112 @@ GArray *vfio_mapped_pages(const char *name)
         if (parse_entry(*line, &page)) {
             g_array_append_val(pages, page);
         }
+    }
+}
+
+/* An AMD IOMMU's page table */
+
+/* The numbers of a complete line of xp's, "ADDRESS: 0xNUMBER 0xNUMBER" */
+static int parse_numbers(const char *line, uint64_t *numbers, int count)
+{
+    const char *found = strstr(line, ": 0x");
+    char *end = (char *)found + 1;
+    int n = 0;
+
+    while (found && n < count && (found = strstr(end, "0x"))) {
+        numbers[n++] = g_ascii_strtoull(found, &end, 16);
+    }
+    return n;
+}
+
+/* Read @count numbers of the rig's memory, by the monitor of its machine. */
+static void read_rig_memory(uint64_t addr, uint64_t *numbers, int count)
+{
+    g_autofree char *node = vfio_rig_monitor_node();
+    g_autofree char *command = g_strdup_printf("xp /%dgx 0x%" PRIx64 "\n",
+                                               count, addr);
+    int fd = vfio_rig_open(node, O_RDWR | O_CLOEXEC);
+    FILE *monitor = fdopen(fd, "r");
+    char line[256];
+
+    g_assert_cmpint(write(fd, command, strlen(command)), ==, strlen(command));
+    while (count > 0) {
+        int n;
+
+        g_assert_nonnull(fgets(line, sizeof(line), monitor));
+        n = parse_numbers(line, numbers, count);
+        numbers += n;
+        count -= n;
+    }
+    fclose(monitor);
+}
+
+/* "0000:01:00.0", as the device names itself; none is behind a bridge */
+static unsigned requester_id(const char *name)
+{
+    unsigned bus, slot, function;
+
+    g_assert_cmpint(sscanf(vfio_rig_address(name), "0000:%x:%x.%x", &bus, &slot,
+                           &function), ==, 3);
+    return bus << 8 | slot << 3 | function;
+}
+
+/* A large page of any size has the same entry for each part of it. */
+static uint64_t amd_page_size(uint64_t entry, uint64_t part)
+{
+    return AMD_NEXT_LEVEL(entry) == AMD_OTHER_SIZE
+           ? 2ULL << cto64(entry | (PAGE_BYTES - 1)) : part;
+}
+
+/* @entry: leads to a table of @level at @iova */
+static void add_amd_table(GArray *pages, uint64_t entry, int level,
+                          uint64_t iova)
+{
+    uint64_t part = PAGE_BYTES << LEVEL_BITS * (level - 1);
+    uint64_t entries[AMD_TABLE_ENTRIES];
+
+    read_rig_memory(entry & AMD_ADDRESS, entries, AMD_TABLE_ENTRIES);
+    for (int i = 0; i < AMD_TABLE_ENTRIES; i++, iova += part) {
+        int next = AMD_NEXT_LEVEL(entries[i]);
+        VFIOMappedPage page = {
+            .iova = iova,
+            .size = amd_page_size(entries[i], part),
+            .writable = entries[i] & AMD_WRITE,
+        };
+
+        if (!(entries[i] & AMD_PRESENT)) {
+            continue;
+        }
+        g_assert_true(entries[i] & AMD_READ);
+        if (next && next != AMD_OTHER_SIZE) {
+            add_amd_table(pages, entries[i], next, iova);
+        } else if (QEMU_IS_ALIGNED(iova, page.size)) {
+            page.phys = entries[i] & AMD_ADDRESS & ~(page.size - 1);
+            g_array_append_val(pages, page);
+        }
+    }
+}
+
+static void add_amd_pages(GArray *pages, const char *name)
+{
+    uint64_t table, entry;
+
+    read_rig_memory(AMD_DEVICE_TABLE, &table, 1);
+    read_rig_memory((table & AMD_ADDRESS) +
+                    requester_id(name) * AMD_ENTRY_BYTES, &entry, 1);
+    if ((entry & AMD_VALID) == AMD_VALID && AMD_NEXT_LEVEL(entry)) {
+        add_amd_table(pages, entry, AMD_NEXT_LEVEL(entry), 0);
+    }
+}
+
+GArray *vfio_mapped_pages(const char *name)
+{
+    GArray *pages = g_array_new(false, true, sizeof(VFIOMappedPage));
+
+    if (g_str_equal(vfio_rig_iommu()->name, "amd")) {
+        add_amd_pages(pages, name);
+    } else {
+        add_intel_pages(pages, name);
     }
     return pages;
 }

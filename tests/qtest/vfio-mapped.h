@@ -2,7 +2,8 @@
 /*
  * What a passed-through device reaches by DMA: three independent views
  *
- *   the IOMMU's page table     debugfs of the kernel's intel-iommu
+ *   the IOMMU's page table     debugfs of the kernel's intel-iommu; AMD's has
+ *                              none, and is looked up in the rig's memory
  *   the guest's memory map     what QEMU's monitor shows
  *   the pages of that memory   QEMU's page table, /proc/PID/pagemap
  *

@@ -605,17 +605,25 @@ typedef struct Reserved {
 #define RESERVED \
     "the host's IOMMU reserves a part of it or does not reach it"
 
-static const Reserved reserved[] = {
-    { "move/behind-last-address", SHMEM, 1ULL << 39, 1ULL << 39,
-      RESERVED ": Invalid argument; the host's IOMMU reaches up to "
-      "0x7fffffffff, and -cpu ...,phys-bits=39 makes firmware place BARs lower;"
-      " cont tries again" },
-    /*
-     * A processor without an APIC has nothing there.  But the machine's HPET is
-     * there, and the page behind it is the first that is not mapped.
-     */
-    { "move/to-interrupts", SHMEM "-cpu qemu64,-apic", 0xfec00000,
-      0xfed01000, RESERVED ": Invalid argument; cont tries again" },
+static const Reserved behind_last_address = {
+    "move/behind-last-address", SHMEM, 1ULL << 39, 1ULL << 39,
+    RESERVED ": Invalid argument; the host's IOMMU reaches up to "
+    "0x7fffffffff, and -cpu ...,phys-bits=39 makes firmware place BARs lower;"
+    " cont tries again"
+};
+
+static const Reserved between_addresses = {
+    "move/between-addresses", SHMEM, 0xfd00000000, 0xfd00000000,
+    RESERVED ": Invalid argument; cont tries again"
+};
+
+/*
+ * A processor without an APIC has nothing there.  But the machine's HPET is
+ * there, and the page behind it is the first that is not mapped.
+ */
+static const Reserved to_interrupts = {
+    "move/to-interrupts", SHMEM "-cpu qemu64,-apic", 0xfec00000, 0xfed01000,
+    RESERVED ": Invalid argument; cont tries again"
 };
 
 static void check_told(const char *path)
@@ -702,12 +710,15 @@ static void test_far_bar_refuses_device(void)
     vfio_rig_use("iommufd");
     m = vfio_machine_start("-m 64M -cpu qemu64,host-phys-bits=on " SHMEM);
     turn_on_shmem(m);
-    vfio_memory_bar64(m, SHMEM_SLOT, SHMEM_BAR, 1ULL << 39);
+    vfio_memory_bar64(m, SHMEM_SLOT, SHMEM_BAR, vfio_rig_iommu()->far);
     error = vfio_machine_device_add(m, edu);
     g_assert_nonnull(error);
     g_test_message("%s", error);
     g_assert_nonnull(strstr(error, "Region shmem"));
-    g_assert_nonnull(strstr(error, "; the host's IOMMU reaches up to "
+    g_assert_nonnull(strstr(error, vfio_rig_iommu()->behind_far ?
+                            "0xfef00000 to 0xfcffffffff, 0x10000000000 to "
+                            "0xffffffffffffffff" :
+                            "; the host's IOMMU reaches up to "
                             "0x7fffffffff, and -cpu ...,"
                             "host-phys-bits-limit=39 makes firmware place "
                             "BARs lower"));
@@ -891,9 +902,9 @@ int main(int argc, char **argv)
         vfio_rig_add_data(scenarios[i].name, VFIO_RIG_BOTH, test_scenario,
                           &scenarios[i]);
     }
-    for (int i = 0; i < ARRAY_SIZE(reserved); i++) {
-        add_reserved(&reserved[i]);
-    }
+    add_reserved(vfio_rig_iommu()->behind_far ? &between_addresses
+                                              : &behind_last_address);
+    add_reserved(&to_interrupts);
     for (int i = 0; i < ARRAY_SIZE(unpinnable); i++) {
         add_unpinnable(&unpinnable[i]);
     }
