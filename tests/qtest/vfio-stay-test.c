@@ -186,7 +186,19 @@ static bool is_active(VFIOMigSide *side)
     return g_str_equal(status, "active");
 }
 
-/* It goes on, and does not stand for a move that has failed. */
+static bool has_ended(VFIOMigSide *side)
+{
+    siginfo_t end = { };
+
+    g_assert_cmpint(waitid(P_PID, side->machine->pid, &end,
+                           WEXITED | WNOHANG | WNOWAIT), ==, 0);
+    return end.si_pid;
+}
+
+/*
+ * It goes on, and does not stand for a move that has failed; the other side does
+ * not wait for more.
+ */
 static void test_guest_resets_before_switchover(void)
 {
     VFIOMigGuest *g = vfio_mig_guest_new(&one);
@@ -201,6 +213,7 @@ static void test_guest_resets_before_switchover(void)
     g_assert_cmpstr(status, ==, "failed");
     g_assert_false(vfio_mig_wait_end(g->here, &reason));
     g_assert_nonnull(strstr(reason, "reset while it was being migrated"));
+    g_assert_true(vfio_rig_wait(has_ended(g->there)));
     vfio_mig_guest_stay(g, VFIO_MIG_RESET);
     vfio_mig_guest_free(g);
 }
@@ -531,6 +544,10 @@ static void test_device_fails(const void *data)
     }
     set_failure(device, f, false);
     g_assert_true(f->moves == !(refused ?: reason));
+
+    if (vfio_mig_all_ours() && !f->moves) {
+        g_assert_cmpstr(refused ?: reason, !=, "failed");  /* there is a reason */
+    }
 
     if (f->moves) {
         vfio_mig_guest_arrive(g);
