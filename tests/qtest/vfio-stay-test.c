@@ -546,7 +546,7 @@ static void test_device_fails(const void *data)
     g_assert_true(f->moves == !(refused ?: reason));
 
     if (vfio_mig_all_ours() && !f->moves) {
-        g_assert_cmpstr(refused ?: reason, !=, "failed");  /* there is a reason */
+        g_assert_cmpstr(refused ?: reason, !=, "failed");   /* and not why */
     }
 
     if (f->moves) {
