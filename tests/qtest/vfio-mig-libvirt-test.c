@@ -2,8 +2,8 @@
 /*
  * QTest for VFIO: what libvirt sends when a domain is migrated or saved
  *
- * The commands, and their order, are those of libvirt 9.0, Debian 12's: its
- * qemuMigrationSrcRun(), qemuMigrationDstPrepareActive(),
+ * The commands, and their order, are those of libvirt 9.0, Debian 12's, and of
+ * 11.3, Debian 13's: their qemuMigrationSrcRun(), qemuMigrationDstPrepareActive(),
  * qemuMigrationSrcToFile() and what they call.  For libvirt only QEMU decides
  * whether a device can be migrated: it asks for blocked-reasons, and shows them
  * to the user.
@@ -33,12 +33,25 @@ static const char *const mdevs[] = {
     "51f6a8a5-0e4a-4ac3-8a2d-1c0a5b8f3a02",
 };
 
-/* Capabilities that libvirt knows, but for "events" */
+/*
+ * Capabilities that libvirt knows and QEMU has, but for "events"; 9.0 does not
+ * know the last one.
+ */
 static const char *const capabilities[] = {
     "xbzrle", "auto-converge", "rdma-pin-all", "postcopy-ram", "compress",
     "pause-before-switchover", "late-block-activate", "multifd",
-    "dirty-bitmaps", "return-path", "zero-copy-send",
+    "dirty-bitmaps", "return-path", "zero-copy-send", "postcopy-preempt",
 };
+
+/* Those that it sets, of the sender, of the receiver, and for a file */
+static const char *const on_sender[] = {
+    "pause-before-switchover", "return-path", NULL
+};
+static const char *const on_receiver[] = {
+    "late-block-activate", "return-path", NULL
+};
+static const char *const on_saving[] = { NULL };
+static const char *const on_restoring[] = { "late-block-activate", NULL };
 
 /* Domains */
 
@@ -118,7 +131,7 @@ static void check_allowed(VFIOMachine *m)
 }
 
 /* All that libvirt knows are set, to off for the most part. */
-static void set_capabilities(VFIOMachine *m, const char *on)
+static void set_capabilities(VFIOMachine *m, const char *const *on)
 {
     QDict *arguments = qdict_new();
     QList *list = qlist_new();
@@ -128,7 +141,7 @@ static void set_capabilities(VFIOMachine *m, const char *on)
 
         qdict_put_str(capability, "capability", capabilities[i]);
         qdict_put_bool(capability, "state",
-                       !g_strcmp0(capabilities[i], on));
+                       g_strv_contains(on, capabilities[i]));
         qlist_append(list, capability);
     }
     qdict_put(arguments, "capabilities", list);
@@ -152,9 +165,10 @@ static void set_bandwidth(VFIOMachine *m)
                              " } }", UNLIMITED);
 }
 
-static void prepare_incoming(VFIOMachine *m, const char *uri)
+static void prepare_incoming(VFIOMachine *m, const char *const *on,
+                             const char *uri)
 {
-    set_capabilities(m, "late-block-activate");
+    set_capabilities(m, on);
     set_parameters(m);
     qtest_qmp_assert_success(m->qts, "{ 'execute': 'migrate-incoming',"
                              " 'arguments': { 'uri': %s } }", uri);
@@ -231,9 +245,9 @@ static Move move_until_switchover(void)
     check_allowed(move.from);
 
     move.to = start_domain(1, "-incoming defer");
-    prepare_incoming(move.to, uri);
+    prepare_incoming(move.to, on_receiver, uri);
 
-    set_capabilities(move.from, "pause-before-switchover");
+    set_capabilities(move.from, on_sender);
     set_parameters(move.from);
     set_bandwidth(move.from);
     send_to(move.from, unix_connect(path, &error_abort));
@@ -310,7 +324,7 @@ static void save(VFIOMachine *m, const char *path)
 
     check_allowed(m);
     qtest_qmp_assert_success(m->qts, "{ 'execute': 'stop' }");
-    set_capabilities(m, NULL);
+    set_capabilities(m, on_saving);
     set_bandwidth(m);
     send_to(m, fd);
     wait_status(m, "completed");
@@ -326,7 +340,7 @@ static VFIOMachine *restore(const char *path)
     VFIOMachine *m = start_domain(1, "-incoming defer");
 
     close(fd);
-    prepare_incoming(m, uri);
+    prepare_incoming(m, on_restoring, uri);
     wait_status(m, "completed");
     run(m);
     return m;
