@@ -165,15 +165,13 @@ static void vfio_mig_run_changed(void *opaque, bool running, RunState state)
 static void vfio_mig_woken_up(Notifier *notifier, void *data)
 {
     VFIOMig *mig = container_of(notifier, VFIOMig, wakeup);
-    Error *err = NULL;
 
     if (!runstate_is_running()) {
         return;     /* woken for a migration, it was stopped before we came */
     }
     mig->vm_runs = true;
-    if (!vfio_mig_is_running(mig->vbasedev) && !vfio_mig_start(mig, &err)) {
-        error_reportf_err(err, VFIO_MSG_PREFIX, mig->vbasedev->name);
-    }
+    vfio_mig_start_apart(mig);
+    vfio_mig_meet_peers(mig);
 }
 
 /* The counter is of the migration that began last. */

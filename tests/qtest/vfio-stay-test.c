@@ -10,6 +10,7 @@
 #include "qapi/qmp/qdict.h"
 #include "qapi/qmp/qlist.h"
 #include "qemu/units.h"
+#include "vfio-acpi.h"
 #include "vfio-mig-guest.h"
 
 static const VFIOMigGuestKind one = {
@@ -402,6 +403,87 @@ static void test_device_had_not_stopped(void)
     vfio_mig_guest_free(g);
 }
 
+/* A guest that sleeps */
+
+static uint64_t state_of(const char *device)
+{
+    g_autofree char *path = vfio_rig_sysfs(device, "migration/state");
+    g_autofree char *text = NULL;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    return g_ascii_strtoull(text, NULL, 10);
+}
+
+/*
+ * Waking up resets the devices, and that lets them run.  One that cannot be
+ * reset is made to.
+ */
+static void check_wakes_up(VFIOMigSide *side, const char *device)
+{
+    VFIOMigEdu *edu;
+
+    vfio_machine_check_run_state(side->machine, "suspended");
+    vfio_mig_edu_set(device, "fail_reset", EIO);
+    qtest_qmp_assert_success(side->machine->qts,
+                             "{ 'execute': 'system_wakeup' }");
+    qtest_qmp_eventwait(side->machine->qts, "WAKEUP");
+    vfio_mig_edu_set(device, "fail_reset", 0);
+    vfio_machine_check_run_state(side->machine, "running");
+    g_assert_cmpuint(state_of(device), ==, RUNNING);
+    edu = vfio_mig_edu_new(side, 0);
+    vfio_mig_edu_check(edu);
+    vfio_mig_edu_free(edu);
+}
+
+/* Let what was sent of a paused guest be what newer releases send of this. */
+static void change_to_asleep(const char *path)
+{
+    g_autofree char *bytes = NULL;
+    char *state;
+    size_t size;
+
+    g_assert_true(g_file_get_contents(path, &bytes, &size, NULL));
+    state = memmem(bytes, size, "globalstate", strlen("globalstate"));
+    g_assert_nonnull(state);
+    state = memmem(state, bytes + size - state, "paused", strlen("paused"));
+    g_assert_nonnull(state);
+    strcpy(state, "suspended");     /* there is room for 100 bytes */
+    g_assert_true(g_file_set_contents(path, bytes, size, NULL));
+}
+
+/* It came asleep, and its device has not run since. */
+static void test_guest_came_asleep(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&one);
+    char *file = vfio_rig_log_new();
+
+    check_ok(g, "stop");
+    vfio_mig_save(g->here, file);
+    change_to_asleep(file);
+    vfio_mig_guest_prepare(g);
+    vfio_mig_load(g->there, file);
+    g_assert_cmpuint(state_of(vfio_mig_guest_device_there(g, 0)), ==, STOP);
+    check_wakes_up(g->there, vfio_mig_guest_device_there(g, 0));
+    vfio_mig_guest_free(g);
+    vfio_rig_log_free(file);
+}
+
+/* Its device was kept from others, and could not leave that. */
+static void test_guest_sleeps_beside_device(void)
+{
+    VFIOMigGuest *g = vfio_mig_guest_new(&one);
+    const char *device = vfio_mig_guest_device(g, 0);
+
+    check_ok(g, "stop");
+    vfio_mig_edu_set(device, "fail_state", RUNNING);
+    check_ok(g, "cont");
+    vfio_mig_edu_set(device, "fail_state", 0);
+    g_assert_cmpuint(state_of(device), ==, RUNNING_P2P);
+    vfio_acpi_sleep(g->here->machine);
+    check_wakes_up(g->here, device);
+    vfio_mig_guest_free(g);
+}
+
 /* Snapshots */
 
 static bool is_job_done(VFIOMachine *m)
@@ -585,6 +667,10 @@ int main(int argc, char **argv)
                      test_paused_guest_is_reset);
         vfio_rig_add("device-had-not-stopped", VFIO_RIG_BOTH,
                      test_device_had_not_stopped);
+        vfio_rig_add("guest-came-asleep", VFIO_RIG_BOTH,
+                     test_guest_came_asleep);
+        vfio_rig_add("guest-sleeps-beside-device", VFIO_RIG_BOTH,
+                     test_guest_sleeps_beside_device);
         vfio_rig_add("snapshot-cannot-be-loaded", VFIO_RIG_BOTH,
                      test_snapshot_cannot_be_loaded);
         vfio_rig_add("failed-snapshot-is-explained", VFIO_RIG_BOTH,
