@@ -220,6 +220,13 @@ static bool is_no_object(const char *property, const char *value)
     return g_str_equal(property, "iommufd") && !g_strcmp0(value, "''");
 }
 
+/* QEMU 7.2's device_add makes a string of it, "on", which fits. */
+static bool is_on(const char *property, const char *value)
+{
+    return g_str_equal(property, "map-in-background") &&
+           !g_strcmp0(value, "true");
+}
+
 static void test_device_values(void)
 {
     VFIOMachine *m = vfio_machine_start(" ");
@@ -231,7 +238,8 @@ static void test_device_values(void)
         for (int j = 0; j < ARRAY_SIZE(values); j++) {
             g_autofree char *error = NULL;
 
-            if (is_dropped(values[j]) || is_no_object(property, values[j])) {
+            if (is_dropped(values[j]) || is_no_object(property, values[j]) ||
+                is_on(property, values[j])) {
                 continue;
             }
             g_test_message("%s: %s", property, values[j] ?: "(long)");
