@@ -500,12 +500,10 @@ static int map_all(IOMMUFDWork *work, uint64_t page_size, Range *failed,
     return ret ?: work->count;
 }
 
-int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
-                            uint64_t size, void *vaddr, bool readonly,
-                            uint64_t page_size, Range *failed,
-                            uint64_t *mapped)
+static IOMMUFDWork map_work(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
+                            uint64_t size, void *vaddr, bool readonly)
 {
-    IOMMUFDWork work = {
+    return (IOMMUFDWork) {
         .do_chunk = ioas_map,
         .be = be,
         .fd = be->fd,
@@ -516,6 +514,14 @@ int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
         .readonly = readonly,
         .threads = threads_for(be, size),
     };
+}
+
+int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
+                            uint64_t size, void *vaddr, bool readonly,
+                            uint64_t page_size, Range *failed,
+                            uint64_t *mapped)
+{
+    IOMMUFDWork work = map_work(be, ioas_id, iova, size, vaddr, readonly);
 
     return map_all(&work, page_size, failed, mapped);
 }
@@ -636,17 +642,7 @@ IOMMUFDLater *iommufd_backend_map_begin(IOMMUFDBackend *be, uint32_t ioas_id,
     IOMMUFDLater *later = g_new0(IOMMUFDLater, 1);
     IOMMUFDWork *work = &later->work;
 
-    *work = (IOMMUFDWork) {
-        .do_chunk = ioas_map,
-        .be = be,
-        .fd = be->fd,
-        .ioas_id = ioas_id,
-        .iova = iova,
-        .size = size,
-        .vaddr = vaddr,
-        .readonly = readonly,
-        .threads = threads_for(be, size),
-    };
+    *work = map_work(be, ioas_id, iova, size, vaddr, readonly);
     later->ended = ended;
     later->opaque = opaque;
     cut(work, MIN(MAX(CHUNK_LATER, pow2ceil(page_size)), AREA_LIMIT));
