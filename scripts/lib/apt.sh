@@ -10,6 +10,8 @@
 #     apt_fetch PACKAGE [VERSION]    -> path of a .deb
 #     apt_fetch_source PACKAGE GLOB  -> path of a .dsc
 #     apt_newest REGEX               -> newest package whose name matches
+#     apt_version PACKAGE            -> the version that would be fetched
+#     apt_codename                   -> what APT_SUITE is called itself
 
 # Where the machine's entries are; a test uses its own.
 APT_ETC=${APT_ETC:-/etc/apt}
@@ -18,8 +20,9 @@ APT_ETC=${APT_ETC:-/etc/apt}
 APT_LISTS_MINUTES=1440
 
 # A suite to take packages from beside those of the entries, such as
-# bookworm-backports; it is where bookworm is.
+# bookworm-backports, and the one of them that is in the same place
 APT_SUITE=${APT_SUITE:-}
+APT_BESIDE=${APT_BESIDE:-${APT_SUITE%-backports}}
 
 # apt_dir: prints the folder in the cache with the private configuration and its
 # lists. A further suite has one of its own, so that no other package comes from it.
@@ -52,11 +55,10 @@ apt_entries()
     [ -z "$APT_SUITE" ] || apt_add_suite "$out"
 }
 
-# apt_add_suite DIR: each entry in DIR for the suite that APT_SUITE belongs to is one
-# for APT_SUITE as well.
+# apt_add_suite DIR: each entry in DIR for APT_BESIDE is one for APT_SUITE as well.
 apt_add_suite()
 {
-    local suite=${APT_SUITE%-backports} file
+    local suite=$APT_BESIDE file
 
     for file in "$1"/*.list; do
         [ -e "$file" ] || continue
@@ -200,6 +202,20 @@ apt_newest_locked()
     apt_private apt-cache pkgnames | grep -Ex -- "$1" | sort -V | tail -n 1 |
         grep . ||
         die "no package matches $1 in the machine's package lists"
+}
+
+# apt_version PACKAGE: prints the version that apt-get would download
+apt_version()
+{
+    apt_private apt-cache policy "$1" | sed -n 's/^ *Candidate: //p'
+}
+
+# apt_codename: prints the name of its own that APT_SUITE has, such as
+# trixie-backports for stable-backports. A mirror may have newer lists under it.
+apt_codename()
+{
+    cache_lock apt apt_update
+    sed -n 's/^Codename: //p' "$(apt_dir)"/lists/*_dists_"$APT_SUITE"_*Release | sort -u | grep .
 }
 
 # apt_known NAME: prints NAME if the package lists have a package of that name.
