@@ -4,6 +4,7 @@
  */
 #include <linux/module.h>
 #include <linux/pci.h>
+#include <linux/version.h>
 
 #include "edu.h"
 
@@ -35,6 +36,22 @@ static void edu_set_features(struct edu_device *edu)
 	vdev->log_ops = edu_setting(edu, log) ? &edu_log_ops : NULL;
 }
 
+/* Since Linux 7.3 all BARs are mapped when a device is enabled. */
+static int edu_map_bar(struct edu_device *edu)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
+	int ret = vfio_pci_core_setup_barmap(&edu->core, 0);
+
+	if (ret)
+		return ret;
+#endif
+	if (IS_ERR(edu->core.barmap[0]))
+		return PTR_ERR(edu->core.barmap[0]);
+
+	edu->bar = edu->core.barmap[0];
+	return 0;
+}
+
 static int edu_open_device(struct vfio_device *vdev)
 {
 	struct edu_device *edu = edu_of(vdev);
@@ -44,14 +61,13 @@ static int edu_open_device(struct vfio_device *vdev)
 	ret = vfio_pci_core_enable(&edu->core);
 	if (ret)
 		return ret;
-	ret = vfio_pci_core_setup_barmap(&edu->core, 0);
+	ret = edu_map_bar(edu);
 	if (ret) {
 		vfio_pci_core_disable(&edu->core);
 		return ret;
 	}
 
 	edu_set_features(edu);
-	edu->bar = edu->core.barmap[0];
 	command = edu_registers_take(edu, true);
 	edu_registers_clear(edu);
 	edu_registers_return(edu, command);
@@ -209,6 +225,7 @@ static void __exit edu_module_exit(void)
 }
 module_exit(edu_module_exit);
 
-MODULE_IMPORT_NS(IOMMUFD);
+/* What MODULE_IMPORT_NS() is, which takes a string since Linux 6.13 */
+MODULE_INFO(import_ns, "IOMMUFD");
 MODULE_LICENSE("GPL");
 MODULE_DESCRIPTION("VFIO support for QEMU's edu device, with migration");
