@@ -128,6 +128,9 @@ static const struct vfio_device_ops edu_ops = {
 	.open_device	= edu_open_device,
 	.close_device	= edu_close_device,
 	.ioctl		= edu_ioctl,
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0)
+	.get_region_info_caps = vfio_pci_ioctl_get_region_info,
+#endif
 	.device_feature	= vfio_pci_core_ioctl_feature,
 	.read		= edu_read,
 	.write		= edu_write,
