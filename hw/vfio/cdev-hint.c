@@ -8,7 +8,8 @@
  *
  * What each errno can mean is from the kernel's drivers/vfio/device_cdev.c,
  * drivers/vfio/group.c and drivers/iommu/iommufd/device.c, as of Linux 6.12;
- * what is said of VF tokens is from 7.2.
+ * what is said of VF tokens is from 7.2, of resets from drivers/iommu/iommu.c of
+ * 7.3.
  */
 #include "qemu/osdep.h"
 
@@ -235,7 +236,8 @@ static void explain_bind_ebusy(VFIODevice *vbasedev, Error **errp)
     g_autofree char *who =
         sibling ? g_strdup_printf("for %s of this VM, which has no iommufd=",
                                   sibling->name)
-                : g_strdup("by another process");
+                : g_strdup("by another process, or a device of it is being "
+                           "reset");
 
     error_prepend(errp, "its IOMMU group is open as /dev/vfio/%s %s: ",
                   group ?: "N", who);
@@ -383,6 +385,12 @@ void vfio_cdev_explain_attach(VFIODevice *vbasedev, VFIOContainer *base,
                       "reserves addresses or does not reach: ");
         iommufd_error_append_remedy(errp, "iommu_group/reserved_regions in the "
                                     "device's sysfs folder lists these");
+        break;
+    case EBUSY:
+        error_prepend(errp, "a device of its IOMMU group is being reset, or in "
+                      "use otherwise: ");
+        iommufd_error_append_remedy(errp, "try again, and else see the "
+                                    "kernel's log");
         break;
     case EFAULT:
         explain_attach_efault(base, errp);

@@ -18,6 +18,9 @@
 
 #define VFIO_CDEV_DIR "/dev/vfio/devices"
 
+/* For so long it is tried to attach a device that is busy. */
+#define VFIO_CDEV_BUSY_SECONDS 2
+
 static int vfio_cdev_ioctl(VFIODevice *vbasedev, unsigned long request,
                            void *arg)
 {
@@ -245,8 +248,7 @@ bool vfio_cdev_check_iommu(VFIODevice *vbasedev, IOMMUFDBackend *be,
     }
 }
 
-/* @pt_id becomes the page table that the kernel made or found, if any. */
-static int vfio_cdev_attach(VFIODevice *vbasedev, uint32_t *pt_id)
+static int vfio_cdev_try_attach(VFIODevice *vbasedev, uint32_t *pt_id)
 {
     struct vfio_device_attach_iommufd_pt attach = {
         .argsz = sizeof(attach),
@@ -257,7 +259,28 @@ static int vfio_cdev_attach(VFIODevice *vbasedev, uint32_t *pt_id)
 
     trace_vfio_cdev_attach(vbasedev->name, vbasedev->fd, *pt_id, attach.pt_id,
                            ret);
-    *pt_id = attach.pt_id;
+    if (!ret) {
+        *pt_id = attach.pt_id;
+    }
+    return ret;
+}
+
+/*
+ * @pt_id becomes the page table that the kernel made or found, if any.  While a
+ * device of the group is reset, which takes less than a second as a rule, newer
+ * kernels answer EBUSY (Linux 7.2, __iommu_group_set_domain_internal()).  A
+ * device whose group has another user is refused by the bind.
+ */
+static int vfio_cdev_attach(VFIODevice *vbasedev, uint32_t *pt_id)
+{
+    int64_t end = g_get_monotonic_time() +
+                  VFIO_CDEV_BUSY_SECONDS * G_USEC_PER_SEC;
+    int ret;
+
+    while ((ret = vfio_cdev_try_attach(vbasedev, pt_id)) == -EBUSY &&
+           g_get_monotonic_time() < end) {
+        g_usleep(10 * 1000);
+    }
     return ret;
 }
 

@@ -21,6 +21,7 @@
  */
 #include "qemu/osdep.h"
 
+#include "hw/vfio/vfio-abi.h"
 #include "vfio-act.h"
 #include "vfio-fault.h"
 
@@ -79,6 +80,7 @@ static const Rule plugging[] = {
     { "IOMMU_GET_HW_INFO", .says = "whether an IOMMU" },
     { "VFIO_DEVICE_GET_INFO", .says = "getting device info" },
     { "IOMMU_IOAS_ALLOC", .says = "cannot allocate an I/O address space" },
+    { "VFIO_DEVICE_ATTACH_IOMMUFD_PT", .error = EBUSY, .outcome = GOES_ON },
     { "VFIO_DEVICE_ATTACH_IOMMUFD_PT", .says = "cannot attach the device" },
     { "IOMMU_IOAS_IOVA_RANGES", .says = "cannot get the ranges" },
     { "pthread_create", .outcome = GOES_ON },
@@ -790,6 +792,62 @@ static bool has_steps_now(const VFIOAct *act)
                         g_strv_contains(some, act->name));
 }
 
+/* A device of the group may be being reset, so it is tried again for a while. */
+
+#define BUSY_SLOT 4
+
+static char *plug_busy(VFIOMachine *m, uint32_t last)
+{
+    const VFIOFaultCall attach = {
+        .name = "ioctl",
+        .request = VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+    };
+    g_autofree char *device = g_strdup_printf("%s,addr=%d",
+                                              vfio_rig_device("EDU0"),
+                                              BUSY_SLOT);
+
+    vfio_fault_arm_only_row(&attach, 1, last, EBUSY);
+    return vfio_machine_device_add(m, device);
+}
+
+static void check_plugged(VFIOMachine *m)
+{
+    VFIOEdu *edu = vfio_edu_new(m, BUSY_SLOT);
+
+    vfio_edu_check_copy(edu, 0x100000, 0x200000, 1000);
+    vfio_edu_free(edu);
+    vfio_machine_stop(m);
+}
+
+static void test_busy_for_a_while(void)
+{
+    VFIOMachine *m = vfio_machine_start("-nodefaults");
+
+    g_assert_null(plug_busy(m, 3));
+    g_assert_cmpint(vfio_fault_disarm(), ==, 4);
+    check_plugged(m);
+}
+
+static void test_busy_for_long(void)
+{
+    VFIOMachine *m = vfio_machine_start("-nodefaults");
+    int64_t start = g_get_monotonic_time();
+    g_autofree char *error = plug_busy(m, UINT32_MAX);
+
+    g_assert_cmpint(g_get_monotonic_time() - start, <, 20 * G_USEC_PER_SEC);
+    vfio_fault_disarm_many();
+    g_assert_nonnull(error);
+    g_test_message("%s", error);
+    g_assert_nonnull(strstr(error, vfio_rig_address("EDU0")));
+    g_assert_nonnull(strstr(error, "cannot attach the device"));
+    g_assert_nonnull(strstr(error, "is being reset"));
+    g_assert_nonnull(strstr(error, "busy"));
+
+    g_assert_null(plug_busy(m, 0));
+    vfio_fault_disarm();
+    check_plugged(m);
+}
+
 int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "fault");
@@ -803,6 +861,10 @@ int main(int argc, char **argv)
 
     if (!vfio_rig_kernel_is("faults")) {
         vfio_rig_add("first-reset", VFIO_RIG_IOMMUFD_ONLY, test_first_reset);
+        vfio_rig_add("busy-for-a-while", VFIO_RIG_IOMMUFD_ONLY,
+                     test_busy_for_a_while);
+        vfio_rig_add("busy-for-long", VFIO_RIG_IOMMUFD_ONLY,
+                     test_busy_for_long);
     }
     for (const VFIOAct *act = vfio_acts; act->name; act++) {
         if (!vfio_rig_kernel_is("faults") || has_steps_now(act)) {
