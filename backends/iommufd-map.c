@@ -29,7 +29,6 @@
 #include "qemu/osdep.h"
 #include <sched.h>
 #include <sys/ioctl.h>
-#include <linux/iommufd.h>
 
 #include "iommufd-progress.h"
 #include "qemu/atomic.h"
@@ -37,6 +36,7 @@
 #include "qemu/host-utils.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
+#include "sysemu/iommufd-abi.h"
 #include "sysemu/iommufd.h"
 #include "trace.h"
 
@@ -64,6 +64,8 @@ struct IOMMUFDWork {
     uint64_t iova;
     uint64_t size;      /* not 0 */
     uint8_t *vaddr;     /* of a map */
+    int file;           /* of a map of a file, ... */
+    uint64_t start;     /* ... and where in it @iova is */
     uint32_t source_id; /* of a copy: an IOAS, ... */
     uint64_t source;    /* ... and the IOVA there of what comes to @iova */
     bool readonly;      /* of both */
@@ -127,6 +129,23 @@ static int ioas_map(IOMMUFDWork *work, uint64_t iova, uint64_t size)
     return ret;
 }
 
+static int ioas_map_file(IOMMUFDWork *work, uint64_t iova, uint64_t size)
+{
+    struct iommu_ioas_map_file map = {
+        .size = sizeof(map),
+        .flags = map_flags(work),
+        .ioas_id = work->ioas_id,
+        .fd = work->file,
+        .start = work->start + (iova - work->iova),
+        .length = size,
+        .iova = iova,
+    };
+    int ret = ioctl(work->fd, IOMMU_IOAS_MAP_FILE, &map) ? -errno : 0;
+
+    count_map(work, size, ret);
+    return ret;
+}
+
 static int ioas_copy(IOMMUFDWork *work, uint64_t iova, uint64_t size)
 {
     struct iommu_ioas_copy copy = {
@@ -177,6 +196,11 @@ static void trace_chunk(const IOMMUFDWork *work, uint64_t iova, uint64_t size,
         trace_iommufd_backend_map_dma(work->fd, work->ioas_id, iova, size,
                                       work->vaddr + (iova - work->iova),
                                       work->readonly, ret);
+    } else if (work->do_chunk == ioas_map_file) {
+        trace_iommufd_backend_map_file(work->fd, work->ioas_id, iova, size,
+                                       work->file,
+                                       work->start + (iova - work->iova),
+                                       work->readonly, ret);
     } else if (work->do_chunk == ioas_copy) {
         trace_iommufd_backend_copy_dma(work->fd, work->ioas_id, iova, size,
                                        work->source_id,
@@ -524,6 +548,26 @@ int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
     IOMMUFDWork work = map_work(be, ioas_id, iova, size, vaddr, readonly);
 
     return map_all(&work, page_size, failed, mapped);
+}
+
+int iommufd_backend_map_file(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
+                             uint64_t size, int file, uint64_t start,
+                             bool readonly, Range *failed, uint64_t *mapped)
+{
+    IOMMUFDWork work = {
+        .do_chunk = ioas_map_file,
+        .be = be,
+        .fd = be->fd,
+        .ioas_id = ioas_id,
+        .iova = iova,
+        .size = size,
+        .file = file,
+        .start = start,
+        .readonly = readonly,
+        .threads = 1,
+    };
+
+    return map_all(&work, 0, failed, mapped);
 }
 
 int iommufd_backend_copy_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,

@@ -9,6 +9,7 @@
 #include "qemu/osdep.h"
 
 #include "cdev.h"
+#include "p2p.h"
 #include "qapi/error.h"
 
 bool vfio_device_is_mdev(VFIODevice *vbasedev)
@@ -53,6 +54,7 @@ bool vfio_device_attach(VFIODevice *vbasedev, AddressSpace *as, Error **errp)
 
 void vfio_device_detach(VFIODevice *vbasedev)
 {
+    vfio_p2p_leave(vbasedev);
     if (vbasedev->container) {
         vbasedev->container->ops->detach_device(vbasedev);
     } else {

@@ -22,6 +22,7 @@
 
 #include "cdev.h"
 #include "dirty.h"
+#include "dma-buf.h"
 #include "hw/vfio/kvm-device.h"
 #include "iommufd.h"
 #include "mig.h"
@@ -100,6 +101,7 @@ static int vfio_iommufd_clear(VFIOIOMMUFDContainer *container, hwaddr iova,
     range_set_bounds(&range, iova, iova + size - 1);
     vfio_maps_round(&container->maps, &range);
     vfio_ram_maps_remove(&container->ram_maps, &range);
+    vfio_p2p_remove(&container->p2p, &range);
     ret = vfio_iommufd_unmap_once(container, &range, at_once);
     if (ret == -ENOENT) {
         return vfio_iommufd_clear_each(container, &range);
@@ -110,7 +112,7 @@ static int vfio_iommufd_clear(VFIOIOMMUFDContainer *container, hwaddr iova,
     return ret;
 }
 
-/* One of the two ways to map; how many maps that took, or -errno */
+/* One of the ways to map; how many maps that took, or -errno */
 typedef int VFIOIOMMUFDMap(VFIOIOMMUFDContainer *container, hwaddr iova,
                            ram_addr_t size, void *vaddr, bool readonly,
                            uint64_t *mapped);
@@ -151,6 +153,24 @@ static int vfio_iommufd_map_shared(VFIOIOMMUFDContainer *container,
     }
     return vfio_iommufd_map_anew(container, iova, size, vaddr, readonly,
                                  mapped);
+}
+
+/* A BAR, see vfio_dma_buf_find() */
+static int vfio_iommufd_map_dma_buf(VFIOIOMMUFDContainer *container,
+                                    hwaddr iova, ram_addr_t size, void *vaddr,
+                                    bool readonly, uint64_t *mapped)
+{
+    VFIODMABufPart part;
+    int ret = vfio_dma_buf_find(vaddr, &part);
+
+    *mapped = 0;
+    if (ret) {
+        range_set_bounds(&container->failed, iova, iova + size - 1);
+        return ret;
+    }
+    return iommufd_backend_map_file(container->be, container->ioas_id, iova,
+                                    size, part.fd, part.start, readonly,
+                                    &container->failed, mapped);
 }
 
 /* 0 or -errno; what is mapped is recorded. */
@@ -197,14 +217,13 @@ static int vfio_iommufd_map(VFIOIOMMUFDContainer *container,
     return ret;
 }
 
-static void vfio_iommufd_say_no_bars(VFIOIOMMUFDContainer *container)
+static void vfio_iommufd_say_out_of_reach(VFIOIOMMUFDContainer *container)
 {
-    if (!container->no_bars_said) {
-        container->no_bars_said = true;
-        info_report("vfio: devices on iommufd object '%s' cannot reach each "
-                    "other's BARs (peer-to-peer DMA): this needs dma-buf, "
-                    "which is in Linux 6.19 and newer; DMA to memory is not "
-                    "affected", iommufd_backend_id(container->be));
+    if (container->out_of_reach && !container->out_of_reach_said) {
+        container->out_of_reach_said = true;
+        info_report("vfio: devices on iommufd object '%s' cannot reach %s; DMA "
+                    "to memory is not affected",
+                    iommufd_backend_id(container->be), container->out_of_reach);
     }
 }
 
@@ -253,8 +272,8 @@ static void vfio_iommufd_forget_far_bar(VFIOIOMMUFDContainer *container,
 /* A single device has no peer, so its user need not know. */
 static void vfio_iommufd_say_no_peers(VFIOIOMMUFDContainer *container)
 {
-    if (container->pinning > 1 && container->no_bars) {
-        vfio_iommufd_say_no_bars(container);
+    if (container->pinning > 1) {
+        vfio_iommufd_say_out_of_reach(container);
     }
     if (container->pinning > 1 && !range_is_empty(&container->far_bar)) {
         vfio_iommufd_say_far_bar(container);
@@ -262,31 +281,90 @@ static void vfio_iommufd_say_no_peers(VFIOIOMMUFDContainer *container)
 }
 
 /*
+ * A BAR that no other device can reach waits for one.  So does one whose device
+ * is away for the moment, which is not an error.
+ *
+ * 0 or -errno; see vfio_dma_buf_is_missing()
+ */
+static int vfio_iommufd_map_by_dma_buf(VFIOIOMMUFDContainer *container,
+                                       VFIOP2PMap *map)
+{
+    int ret;
+
+    map->owner = vfio_dma_buf_device(map->vaddr);
+    if (!map->owner) {
+        return -EOPNOTSUPP;
+    }
+    if (!vfio_p2p_has_peer(&container->p2p, map->owner)) {
+        map->waits = true;
+        vfio_p2p_add(&container->p2p, map);
+        return -EOPNOTSUPP;
+    }
+
+    ret = vfio_iommufd_map(container, vfio_iommufd_map_dma_buf, map->iova,
+                           map->size, map->vaddr, map->readonly, map->guest);
+    if (!ret || ret == -ENODEV) {
+        map->waits = ret;
+        vfio_p2p_add(&container->p2p, map);
+        return 0;
+    }
+    return ret;
+}
+
+/* @ret: of vfio_iommufd_map_by_dma_buf().  Its address was no help either. */
+static void vfio_iommufd_keep_out_of_reach(VFIOIOMMUFDContainer *container,
+                                           const VFIOP2PMap *map, int ret)
+{
+    if (map->owner && !map->waits && !container->out_of_reach) {
+        container->out_of_reach = vfio_dma_buf_explain(map->owner, ret);
+    }
+}
+
+/*
  * Mainline kernels answer EFAULT when a BAR is mapped by its address, some
- * vendors' kernels can do it.  So the first BAR decides for all.  EINVAL is
- * about this one alone: the guest has put it where the host's IOMMU does not
- * reach.  Of any other failure the log has a line; a guest can move its BARs as
- * often as it likes.
+ * vendors' kernels can do it.  So the first BAR decides for all.
  *
  * While nothing is pinned the map would succeed, but then the next device that
  * pins could not attach.  A BAR that comes at that time is left out, and so are
  * all later ones: reaching only some of them does not help a device.
+ */
+static int vfio_iommufd_map_by_address(VFIOIOMMUFDContainer *container,
+                                       const VFIOP2PMap *map)
+{
+    int ret = -EFAULT;
+
+    container->no_bars |= !vfio_iommufd_pins(container);
+    if (!container->no_bars) {
+        ret = vfio_iommufd_map(container, vfio_iommufd_map_anew, map->iova,
+                               map->size, map->vaddr, map->readonly, false);
+        container->bars |= !ret;
+        container->no_bars = ret == -EFAULT;
+    }
+    return ret;
+}
+
+/*
+ * EINVAL is about this BAR alone: the guest has put it where the host's IOMMU
+ * does not reach.  Of any other failure the log has a line; a guest can move
+ * its BARs as often as it likes.
  */
 static int vfio_iommufd_dma_map_bar(VFIOContainer *base, hwaddr iova,
                                     ram_addr_t size, void *vaddr,
                                     bool readonly)
 {
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
-    int ret = 0;
+    VFIOP2PMap map = {
+        .iova = iova,
+        .size = size,
+        .vaddr = vaddr,
+        .readonly = readonly,
+    };
+    int by_dma_buf = vfio_iommufd_map_by_dma_buf(container, &map);
+    int ret = vfio_dma_buf_is_missing(by_dma_buf)
+              ? vfio_iommufd_map_by_address(container, &map) : by_dma_buf;
 
-    container->no_bars |= !vfio_iommufd_pins(container);
-    if (!container->no_bars) {
-        ret = vfio_iommufd_map(container, vfio_iommufd_map_anew, iova, size,
-                               vaddr, readonly, false);
-        container->bars |= !ret;
-    }
     if (ret == -EFAULT) {
-        container->no_bars = true;
+        vfio_iommufd_keep_out_of_reach(container, &map, by_dma_buf);
     } else if (ret == -EINVAL) {
         vfio_iommufd_keep_far_bar(container, iova, size);
     } else if (ret) {
@@ -374,12 +452,34 @@ static int vfio_iommufd_may_map(VFIOIOMMUFDContainer *container, hwaddr iova,
     return vfio_iommufd_is_full(container) ? -ENOSPC : 0;
 }
 
+/* A BAR that cannot be mapped by its address */
+static int vfio_iommufd_map_guest_bar(VFIOIOMMUFDContainer *container,
+                                      VFIOP2PMap *map)
+{
+    int ret = vfio_iommufd_map_by_dma_buf(container, map);
+
+    container->no_bars = true;
+    if (vfio_dma_buf_is_missing(ret)) {
+        vfio_iommufd_keep_out_of_reach(container, map, ret);
+        vfio_iommufd_say_out_of_reach(container);
+        return 0;
+    }
+    return ret;
+}
+
 /* A guest's IOMMU hands us addresses and not regions; this may be a BAR. */
 static int vfio_iommufd_dma_map_guest(VFIOContainer *base, hwaddr iova,
                                       ram_addr_t size, void *vaddr,
                                       bool readonly)
 {
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+    VFIOP2PMap map = {
+        .iova = iova,
+        .size = size,
+        .vaddr = vaddr,
+        .readonly = readonly,
+        .guest = true,
+    };
     int ret = vfio_iommufd_may_map(container, iova, size);
 
     if (ret) {
@@ -387,16 +487,13 @@ static int vfio_iommufd_dma_map_guest(VFIOContainer *base, hwaddr iova,
     }
 
     if (!vfio_iommufd_pins(container) && vfio_iommufd_is_bar(vaddr)) {
-        container->no_bars = true;
-        return 0;
+        return vfio_iommufd_map_guest_bar(container, &map);
     }
 
     ret = vfio_iommufd_map(container, vfio_iommufd_map_anew, iova, size, vaddr,
                            readonly, true);
     if (ret == -EFAULT && vfio_iommufd_is_bar(vaddr)) {
-        container->no_bars = true;
-        vfio_iommufd_say_no_bars(container);
-        return 0;
+        return vfio_iommufd_map_guest_bar(container, &map);
     }
     return ret;
 }
@@ -491,6 +588,7 @@ vfio_iommufd_get_container(AddressSpace *as, IOMMUFDBackend *be, Error **errp)
     vfio_replaced_init(&container->replaced, &container->base.listener, as);
     vfio_maps_init(&container->maps);
     vfio_ram_maps_init(&container->ram_maps, be, ioas_id);
+    vfio_p2p_init(&container->p2p, container);
     range_make_empty(&container->far_bar);
     QLIST_INIT(&container->hwpts);
     vfio_background_init(container);
@@ -509,6 +607,8 @@ static void vfio_iommufd_put_container(VFIOIOMMUFDContainer *container)
     }
 
     vfio_background_destroy(container);
+    g_free(container->out_of_reach);
+    vfio_p2p_destroy(&container->p2p);
     vfio_ram_maps_destroy(&container->ram_maps);
     vfio_maps_destroy(&container->maps);
     vfio_replaced_destroy(&container->replaced);
@@ -646,6 +746,7 @@ static bool vfio_iommufd_join(VFIOIOMMUFDContainer *container,
         return false;
     }
 
+    vfio_p2p_join(&container->p2p);
     return true;
 }
 

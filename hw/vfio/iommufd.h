@@ -13,6 +13,7 @@
 #include "hwpt.h"
 #include "maps.h"
 #include "missing.h"
+#include "p2p.h"
 #include "qemu/range.h"
 #include "ram-maps.h"
 #include "replaced.h"
@@ -26,9 +27,10 @@ struct VFIOIOMMUFDContainer {
     unsigned pinning;   /* devices with page tables; mdevs have none */
     bool leaving;   /* the last device has detached: nothing is mapped */
     bool leftovers; /* an unmap failed: something may be mapped still */
-    bool bars;      /* a BAR of a device has been mapped */
-    bool no_bars;   /* not all BARs are mapped, and no more will be */
-    bool no_bars_said;
+    bool bars;      /* a BAR of a device has been mapped by its address */
+    bool no_bars;   /* ... and no more will be */
+    char *out_of_reach; /* the first BARs that cannot be reached, and why */
+    bool out_of_reach_said;
     Range far_bar;  /* a BAR where nothing can be mapped, empty if none is */
     bool far_bar_said;
     Range failed;   /* what could not be mapped when a map failed last */
@@ -36,6 +38,7 @@ struct VFIOIOMMUFDContainer {
     VFIOReplaced replaced;
     VFIOMaps maps;
     VFIORAMMaps ram_maps;
+    VFIOP2P p2p;
     uint64_t mapped;    /* bytes */
     VFIOBackground background;
 

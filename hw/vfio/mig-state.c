@@ -71,10 +71,11 @@ int vfio_feature(VFIODevice *vbasedev, uint32_t what, void *data, size_t size)
         memcpy(feature->data, data, size);
     }
 
-    ret = ioctl(vbasedev->fd, VFIO_DEVICE_FEATURE, feature) < 0 ? -errno : 0;
+    ret = ioctl(vbasedev->fd, VFIO_DEVICE_FEATURE, feature);
+    ret = ret < 0 ? -errno : ret;
     trace_vfio_feature(vbasedev->name, what & VFIO_DEVICE_FEATURE_MASK,
                        what & ~VFIO_DEVICE_FEATURE_MASK, ret);
-    if (!ret && size) {
+    if (ret >= 0 && size) {
         memcpy(data, feature->data, size);
     }
     return ret;

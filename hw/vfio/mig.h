@@ -82,7 +82,8 @@ struct VFIOMig {
  * @what: number of the feature, and VFIO_DEVICE_FEATURE_GET, _SET or _PROBE
  * @data: its payload of @size bytes, changed on success; NULL if it has none
  *
- * Returns 0 or -errno: ENOTTY if the driver does not have the feature.
+ * Returns 0, a descriptor if the feature is one, or -errno: ENOTTY if the
+ * driver does not have the feature.
  */
 int vfio_feature(VFIODevice *vbasedev, uint32_t what, void *data, size_t size);
 

@@ -69,11 +69,16 @@ static void append_missing(MemoryRegionSection *section, const char *reason,
 
 static IommufdPeerToPeer query_peers(VFIOIOMMUFDContainer *container)
 {
-    if (container->no_bars) {
+    bool by_dma_buf = vfio_p2p_is_used(&container->p2p);
+
+    if (container->out_of_reach || (container->no_bars && !by_dma_buf)) {
         return IOMMUFD_PEER_TO_PEER_NONE;
     }
     if (!range_is_empty(&container->far_bar)) {
         return IOMMUFD_PEER_TO_PEER_OUT_OF_REACH;
+    }
+    if (by_dma_buf) {
+        return IOMMUFD_PEER_TO_PEER_DMA_BUF;
     }
     return container->bars ? IOMMUFD_PEER_TO_PEER_ADDRESS
                            : IOMMUFD_PEER_TO_PEER_UNTRIED;

@@ -13,9 +13,10 @@
  * Below, "IOAS" is an I/O address space of the kernel's, named by a 32-bit id
  * that is valid in one iommufd only.  IOVAs and sizes are in bytes.
  *
- * All functions but iommufd_backend_map_dma(), iommufd_backend_copy_dma() and
- * iommufd_backend_unmap_dma() are called with the big lock held; these three
- * may be called by any thread while the object is connected.
+ * All functions but iommufd_backend_map_dma(), iommufd_backend_map_file(),
+ * iommufd_backend_copy_dma() and iommufd_backend_unmap_dma() are called with
+ * the big lock held; these four may be called by any thread while the object
+ * is connected.
  */
 #ifndef SYSEMU_IOMMUFD_H
 #define SYSEMU_IOMMUFD_H
@@ -194,6 +195,20 @@ int iommufd_backend_map_finish(IOMMUFDLater *later, Range *failed,
  * Frees @later.  Returns how many maps of the kernel's there are.
  */
 unsigned iommufd_backend_map_cancel(IOMMUFDLater *later, uint64_t *mapped);
+
+/**
+ * iommufd_backend_map_file: map a part of a file, for instance of a dma-buf
+ *
+ * @file, @start: its descriptor, and where the @size bytes begin in it
+ *
+ * Like iommufd_backend_map_dma().  The descriptor may be closed afterwards.
+ *
+ * Returns what iommufd_backend_map_dma() does, and -ENOTTY before Linux 6.13,
+ * -ENODEV for a dma-buf that is revoked.
+ */
+int iommufd_backend_map_file(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
+                             uint64_t size, int file, uint64_t start,
+                             bool readonly, Range *failed, uint64_t *mapped);
 
 /**
  * iommufd_backend_copy_dma: map what another IOAS has mapped

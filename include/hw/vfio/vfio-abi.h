@@ -143,4 +143,27 @@ struct vfio_device_feature_dma_logging_report {
 
 #endif /* VFIO_DEVICE_FEATURE_DMA_LOGGING_START */
 
+#ifndef VFIO_DEVICE_FEATURE_DMA_BUF
+
+/*
+ * GET (Linux 6.19): the call returns the descriptor of a dma-buf, which has the
+ * @nr_ranges of BAR @region_index that follow, one after the other.  They are of
+ * whole pages.
+ */
+#define VFIO_DEVICE_FEATURE_DMA_BUF 11
+
+struct vfio_device_feature_dma_buf {
+    __u32 region_index;
+    __u32 open_flags;
+    __u32 flags;    /* 0 */
+    __u32 nr_ranges;
+};
+
+struct vfio_region_dma_range {
+    __u64 offset;
+    __u64 length;
+};
+
+#endif /* VFIO_DEVICE_FEATURE_DMA_BUF */
+
 #endif /* HW_VFIO_VFIO_ABI_H */
