@@ -4,12 +4,12 @@
  */
 #include "qemu/osdep.h"
 #include <sys/mman.h>
-#include <linux/iommufd.h>
 #include <linux/kvm.h>
 
 #include "hw/vfio/vfio-abi.h"
 #include "qemu/atomic.h"
 #include "qemu/cutils.h"
+#include "sysemu/iommufd-abi.h"
 #include "vfio-fault.h"
 #include "vfio-rig.h"
 
@@ -32,6 +32,7 @@ static const struct {
     IOCTL(IOMMU_IOAS_COPY),
     IOCTL(IOMMU_IOAS_IOVA_RANGES),
     IOCTL(IOMMU_IOAS_MAP),
+    IOCTL(IOMMU_IOAS_MAP_FILE),
     IOCTL(IOMMU_IOAS_UNMAP),
     IOCTL(IOMMU_OPTION),
     IOCTL(KVM_CREATE_DEVICE),

@@ -2,9 +2,9 @@
 /*
  * QTest for VFIO: a device reaches another one's BAR (peer-to-peer DMA)
  *
- * An edu of the rig writes to registers of its peer and reads them.  Its
- * addresses have 28 bits, so that the peer's BAR is put below 256 MiB, and the
- * guest has little memory.
+ * An edu of the rig writes to a BAR of its peer and reads it.  Its addresses
+ * have 28 bits, so that the BAR is put below 256 MiB, and the guest has little
+ * memory.
  *
  * By the group this works on any kernel; by iommufd it needs dma-bufs of BARs.
  */
@@ -13,48 +13,73 @@
 #include "hw/pci/pci_regs.h"
 #include "hw/vfio/vfio-abi.h"
 #include "vfio-edu.h"
+#include "vfio-fault.h"
+#include "vfio-memory.h"
+#include "vfio-query.h"
 #include "vfio-viommu.h"
+#include "vfio-vtd.h"
 
 #define EDU_SLOT    4
 #define PEER_SLOT   5
 #define VIOMMU_SLOT 6
+#define BRIDGE_SLOT 7
 
+/* Where the peer's BAR is; a bridge's window begins at the first. */
 #define HERE        (128 * MiB)
 #define THERE       (192 * MiB)
 
 /* Where the guest has the data */
-#define DATA        0x100000
+#define DATA        (1 * MiB)
 
-#define NVME_CC     0x14
+/* Where a guest's IOMMU has the BAR */
+#define IOVA        (64 * MiB)
+QEMU_BUILD_BUG_ON(IOVA != VTD_IOVA);
+
 #define NVME_CSTS   0x1c
+#define NVME_CC     0x14
 #define NVME_AQA    0x24
-#define NVME_ASQ    0x28    /* holds what is written to it */
+#define NVME_ASQ    0x28
 #define NVME_ACQ    0x30
 
 /* Enabled, with entries of 64 bytes (submissions) and 16 bytes (completions) */
 #define NVME_CC_START   0x00460001
 #define NVME_CSTS_RDY   0x1
 
-/* This one holds the complement. */
-#define EDU_HOLDS   EDU_REG_LIVENESS
+typedef struct Peer {
+    const char *name;   /* in the rig */
+    int bar;
+    uint32_t size;      /* of the BAR */
+    uint32_t reg;       /* holds the 32 bits that are written to it ... */
+    uint32_t invert;    /* ... with these inverted */
+} Peer;
+
+/* A register within a BAR with an MSI-X table, which is QEMU's own */
+static const Peer nvme = { "NVME1", 0, 16 * KiB, NVME_ASQ };
+
+static const Peer edu = { "EDU1", 0, MiB, EDU_REG_LIVENESS, UINT32_MAX };
+
+/* A controller memory buffer */
+static const Peer buffer = { "APART2", 2, MiB, 0x54320 };
+
+static const Peer *const peers[] = { &nvme, &edu, &buffer };
 
 typedef struct Scene {
     VFIOMachine *machine;
     VFIOEdu *edu;
+    const Peer *kind;
     QPCIDevice *peer;
     QPCIBar bar;
-    const char *name;   /* of the peer in the rig */
-    uint32_t reg;
-    uint32_t invert;    /* what the register makes of a value, by XOR */
+    int devfn;          /* the peer's, and its bus */
 } Scene;
 
 static void place_peer(Scene *s, uint32_t addr)
 {
+    uint8_t reg = PCI_BASE_ADDRESS_0 + s->kind->bar * 4;
+
     s->bar.addr = addr;
-    qpci_config_writel(s->peer, PCI_BASE_ADDRESS_0, addr);
-    if (qpci_config_readl(s->peer, PCI_BASE_ADDRESS_0) &
-        PCI_BASE_ADDRESS_MEM_TYPE_64) {
-        qpci_config_writel(s->peer, PCI_BASE_ADDRESS_1, 0);
+    qpci_config_writel(s->peer, reg, addr);
+    if (qpci_config_readl(s->peer, reg) & PCI_BASE_ADDRESS_MEM_TYPE_64) {
+        qpci_config_writel(s->peer, reg + 4, 0);
     }
     qpci_config_writew(s->peer, PCI_COMMAND,
                        PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
@@ -63,37 +88,41 @@ static void place_peer(Scene *s, uint32_t addr)
 static void find_peer(Scene *s)
 {
     g_free(s->peer);
-    s->peer = qpci_device_find(s->machine->pci, QPCI_DEVFN(PEER_SLOT, 0));
+    s->peer = qpci_device_find(s->machine->pci, s->devfn);
     g_assert_nonnull(s->peer);
     place_peer(s, HERE);
 }
 
-static char *device(const char *name, int slot)
+static char *edu_option(void)
 {
-    return g_strdup_printf("%s,id=%s,addr=%d", vfio_rig_device(name),
-                           slot == EDU_SLOT ? "edu" : "peer", slot);
+    return g_strdup_printf("%s,id=edu,addr=%d", vfio_rig_device("EDU0"),
+                           EDU_SLOT);
 }
 
-static void start_with(Scene *s, const char *name, const char *options)
+static char *peer_option(const Peer *kind)
 {
-    g_autofree char *edu = device("EDU0", EDU_SLOT);
-    g_autofree char *peer = device(name, PEER_SLOT);
-    bool is_edu = g_str_has_prefix(name, "EDU");
+    return g_strdup_printf("%s,id=peer,addr=%d", vfio_rig_device(kind->name),
+                           PEER_SLOT);
+}
+
+static void start_with(Scene *s, const Peer *kind, const char *options)
+{
+    g_autofree char *option = edu_option();
+    g_autofree char *peer = peer_option(kind);
 
     *s = (Scene) {
         .machine = vfio_machine_start("-m 64 %s -device %s -device %s", options,
-                                      edu, peer),
-        .name = name,
-        .reg = is_edu ? EDU_HOLDS : NVME_ASQ,
-        .invert = is_edu ? UINT32_MAX : 0,
+                                      option, peer),
+        .kind = kind,
+        .devfn = QPCI_DEVFN(PEER_SLOT, 0),
     };
     s->edu = vfio_edu_new(s->machine, EDU_SLOT);
     find_peer(s);
 }
 
-static void start(Scene *s, const char *name)
+static void start(Scene *s, const Peer *kind)
 {
-    start_with(s, name, "");
+    start_with(s, kind, "");
 }
 
 static void stop(Scene *s)
@@ -105,7 +134,7 @@ static void stop(Scene *s)
 
 static uint32_t peer_reg(Scene *s)
 {
-    return qpci_io_readl(s->peer, s->bar, s->reg);
+    return qpci_io_readl(s->peer, s->bar, s->kind->reg);
 }
 
 /* Have edu move the 32 bits at @from in its address space to @to. */
@@ -115,34 +144,33 @@ static void carry(Scene *s, uint32_t from, uint32_t to)
     vfio_edu_dma(s->edu, EDU_DMA_TO_MEMORY, to, 4);
 }
 
-/* Whether edu writes to the peer's register, with the BAR at @iova */
-static bool writes_at(Scene *s, uint32_t iova)
+/* edu writes to the peer's register, with the BAR at @iova. */
+static void check_written_at(Scene *s, uint32_t iova)
 {
     uint32_t value = g_test_rand_int();
 
     qtest_writel(s->machine->qts, DATA, value);
-    carry(s, DATA, iova + s->reg);
-    return peer_reg(s) == (value ^ s->invert);
+    carry(s, DATA, iova + s->kind->reg);
+    g_assert_cmphex(peer_reg(s), ==, value ^ s->kind->invert);
 }
 
-/* ... and reads it */
-static bool reads_at(Scene *s, uint32_t iova)
+/* ... and reads it. */
+static void check_read_at(Scene *s, uint32_t iova)
 {
     uint32_t value = g_test_rand_int();
 
-    qpci_io_writel(s->peer, s->bar, s->reg, value);
-    qtest_writel(s->machine->qts, DATA, value);
-    carry(s, iova + s->reg, DATA);
-    return qtest_readl(s->machine->qts, DATA) == (value ^ s->invert) &&
-           peer_reg(s) == (value ^ s->invert);
+    qpci_io_writel(s->peer, s->bar, s->kind->reg, value);
+    value ^= s->kind->invert;
+    g_assert_cmphex(peer_reg(s), ==, value);
+    qtest_writel(s->machine->qts, DATA, ~value);
+    carry(s, iova + s->kind->reg, DATA);
+    g_assert_cmphex(qtest_readl(s->machine->qts, DATA), ==, value);
 }
 
 static void check_reached_at(Scene *s, uint32_t iova)
 {
-    g_assert_true(writes_at(s, iova));
-    if (s->invert) {    /* else it reads what was there before as well */
-        g_assert_true(reads_at(s, iova));
-    }
+    check_written_at(s, iova);
+    check_read_at(s, iova);
 }
 
 static void check_reached(Scene *s)
@@ -154,8 +182,8 @@ static void check_not_at(Scene *s, uint32_t iova)
 {
     uint32_t before = peer_reg(s);
 
-    qtest_writel(s->machine->qts, DATA, ~before);
-    carry(s, DATA, iova + s->reg);
+    qtest_writel(s->machine->qts, DATA, ~before ^ s->kind->invert);
+    carry(s, DATA, iova + s->kind->reg);
     g_assert_cmphex(peer_reg(s), ==, before);
 }
 
@@ -165,20 +193,82 @@ static int bufs(Scene *s)
     return vfio_machine_holds(s->machine, "/dmabuf:");
 }
 
-static void test_reached(const void *name)
+static void test_reached(const void *kind)
 {
     Scene s;
 
-    start(&s, name);
+    start(&s, kind);
     check_reached(&s);
     stop(&s);
 }
 
-static void test_moved(const void *name)
+/* As much as edu can move, across pages of the buffer, there and back */
+static void check_bytes_at(Scene *s, uint32_t offset)
+{
+    g_autofree uint8_t *data = g_malloc(EDU_DMA_MAX);
+    g_autofree uint8_t *result = g_malloc0(EDU_DMA_MAX);
+    uint32_t addr = s->bar.addr + offset;
+
+    for (int i = 0; i < EDU_DMA_MAX; i++) {
+        data[i] = g_test_rand_int();
+    }
+    qtest_memwrite(s->machine->qts, DATA, data, EDU_DMA_MAX);
+    vfio_edu_dma(s->edu, EDU_DMA_FROM_MEMORY, DATA, EDU_DMA_MAX);
+    vfio_edu_dma(s->edu, EDU_DMA_TO_MEMORY, addr, EDU_DMA_MAX);
+    qtest_memread(s->machine->qts, addr, result, EDU_DMA_MAX);
+    g_assert_cmpmem(result, EDU_DMA_MAX, data, EDU_DMA_MAX);
+
+    qtest_memset(s->machine->qts, DATA, 0, EDU_DMA_MAX);
+    vfio_edu_dma(s->edu, EDU_DMA_FROM_MEMORY, addr, EDU_DMA_MAX);
+    vfio_edu_dma(s->edu, EDU_DMA_TO_MEMORY, DATA, EDU_DMA_MAX);
+    qtest_memread(s->machine->qts, DATA, result, EDU_DMA_MAX);
+    g_assert_cmpmem(result, EDU_DMA_MAX, data, EDU_DMA_MAX);
+}
+
+static void test_bytes(void)
 {
     Scene s;
 
-    start(&s, name);
+    start(&s, &buffer);
+    for (int i = 0; i < 8; i++) {
+        check_bytes_at(&s, i * 128 * KiB + i * 0x123);
+    }
+    check_bytes_at(&s, buffer.size - EDU_DMA_MAX);
+    stop(&s);
+}
+
+/*
+ * Of a BAR that can be mapped in parts, each is reached where it is: see
+ * tests/rig/sparse-bar.c
+ */
+static void test_parts(void)
+{
+    Scene s;
+
+    g_setenv("LD_PRELOAD", "/rig/tests/libsparse-bar.so", true);
+    start(&s, &buffer);
+    g_unsetenv("LD_PRELOAD");
+
+    for (int i = 0; i < 2; i++) {
+        check_bytes_at(&s, 64 * KiB);
+        check_bytes_at(&s, 128 * KiB - EDU_DMA_MAX);
+        check_bytes_at(&s, 256 * KiB);
+        check_bytes_at(&s, 300 * KiB + 0x321);
+        check_bytes_at(&s, 512 * KiB - EDU_DMA_MAX);
+        check_reached(&s);
+        place_peer(&s, THERE);
+    }
+    if (vfio_rig_iommufd()) {
+        g_assert_cmpint(bufs(&s), ==, 3);   /* with edu's BAR */
+    }
+    stop(&s);
+}
+
+static void test_moved(const void *kind)
+{
+    Scene s;
+
+    start(&s, kind);
     for (int i = 0; i < 3; i++) {
         place_peer(&s, THERE);
         check_reached(&s);
@@ -191,26 +281,40 @@ static void test_moved(const void *name)
     stop(&s);
 }
 
-static void test_decode(const void *name)
+static void decode(Scene *s, bool on)
+{
+    qpci_config_writew(s->peer, PCI_COMMAND,
+                       on ? PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER : 0);
+}
+
+static void test_decode(const void *kind)
 {
     Scene s;
 
-    start(&s, name);
+    start(&s, kind);
     for (int i = 0; i < 3; i++) {
         uint32_t before = peer_reg(&s);
 
-        qpci_config_writew(s.peer, PCI_COMMAND, 0);
-        carry(&s, DATA, HERE + s.reg);
-        qpci_config_writew(s.peer, PCI_COMMAND, PCI_COMMAND_MEMORY);
+        qtest_writel(s.machine->qts, DATA, ~before ^ s.kind->invert);
+        decode(&s, false);
+        carry(&s, DATA, HERE + s.kind->reg);
+        decode(&s, true);
         g_assert_cmphex(peer_reg(&s), ==, before);
         check_reached(&s);
     }
     stop(&s);
 }
 
+/* What the guest does to the peer, while it decodes */
+
+static uint32_t nvme_read(Scene *s, uint32_t reg)
+{
+    return qpci_io_readl(s->peer, s->bar, reg);
+}
+
 static bool nvme_is_ready(Scene *s)
 {
-    return qpci_io_readl(s->peer, s->bar, NVME_CSTS) & NVME_CSTS_RDY;
+    return nvme_read(s, NVME_CSTS) & NVME_CSTS_RDY;
 }
 
 /* It does nothing, and raises no interrupt. */
@@ -223,52 +327,80 @@ static void start_nvme(Scene *s)
     g_assert_true(vfio_rig_wait(nvme_is_ready(s)));
 }
 
-/* The guest resets the peer, and leaves its decoding on. */
+static uint8_t find_capability(Scene *s, uint8_t id)
+{
+    uint8_t cap = qpci_find_capability(s->peer, id, 0);
+
+    g_assert_cmphex(cap, !=, 0);
+    return cap;
+}
+
+static void reset_function(Scene *s)
+{
+    qpci_config_writew(s->peer, find_capability(s, PCI_CAP_ID_EXP) +
+                       PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR);
+}
+
+static void set_power(Scene *s, int state)
+{
+    qpci_config_writew(s->peer, find_capability(s, PCI_CAP_ID_PM) +
+                       PCI_PM_CTRL, state);
+}
+
 static void test_flr(void)
 {
     Scene s;
-    uint8_t cap;
 
-    start(&s, "NVME1");
-    cap = qpci_find_capability(s.peer, PCI_CAP_ID_EXP, 0);
-    g_assert_cmphex(cap, !=, 0);
+    start(&s, &nvme);
     for (int i = 0; i < 3; i++) {
         start_nvme(&s);
         check_reached(&s);
-
-        qpci_config_writew(s.peer, cap + PCI_EXP_DEVCTL,
-                           PCI_EXP_DEVCTL_BCR_FLR);
+        reset_function(&s);
         g_assert_false(nvme_is_ready(&s));
         check_reached(&s);
     }
     stop(&s);
 }
 
-/* The guest sends the peer to sleep, and leaves its decoding on. */
 static void test_d3hot(void)
 {
     Scene s;
-    uint8_t cap;
 
-    start(&s, "NVME1");
-    cap = qpci_find_capability(s.peer, PCI_CAP_ID_PM, 0);
-    g_assert_cmphex(cap, !=, 0);
+    start(&s, &nvme);
     check_reached(&s);
     for (int i = 0; i < 3; i++) {
-        qpci_config_writew(s.peer, cap + PCI_PM_CTRL, 3);
-        qpci_config_writew(s.peer, cap + PCI_PM_CTRL, 0);
-        place_peer(&s, HERE);
+        set_power(&s, 3);
+        set_power(&s, 0);
         check_reached(&s);
     }
     stop(&s);
 }
 
-/* An edu is reset by its bus, an NVMe by its function. */
-static void test_system_reset(const void *name)
+/*
+ * A BAR that is moved while its device sleeps is reached when it wakes up.  By
+ * the group it is not: type1 cannot map it then, and nobody tries again.
+ */
+static void test_moved_in_d3hot(void)
 {
     Scene s;
 
-    start(&s, name);
+    start(&s, &nvme);
+    for (int i = 0; i < 3; i++) {
+        set_power(&s, 3);
+        place_peer(&s, i % 2 ? HERE : THERE);
+        set_power(&s, 0);
+        check_reached(&s);
+        check_not_at(&s, i % 2 ? THERE : HERE);
+    }
+    stop(&s);
+}
+
+/* An edu is reset by its bus, an NVMe by its function. */
+static void test_system_reset(const void *kind)
+{
+    Scene s;
+
+    start(&s, kind);
     for (int i = 0; i < 3; i++) {
         check_reached(&s);
         vfio_machine_reset(s.machine);
@@ -279,125 +411,406 @@ static void test_system_reset(const void *name)
     stop(&s);
 }
 
-static void plug(Scene *s, const char *name, int slot)
+/* Do what firmware does for a bridge: bus 1 is behind it. */
+static void open_bridge(VFIOMachine *m)
 {
-    g_autofree char *option = device(name, slot);
-
-    g_assert_null(vfio_machine_device_add(s->machine, option));
+    vfio_memory_config_byte(m, BRIDGE_SLOT, PCI_SECONDARY_BUS, 1);
+    vfio_memory_config_byte(m, BRIDGE_SLOT, PCI_SUBORDINATE_BUS, 1);
+    vfio_memory_config_byte(m, BRIDGE_SLOT, PCI_MEMORY_BASE, HERE >> 16 & 0xff);
+    vfio_memory_config_byte(m, BRIDGE_SLOT, PCI_MEMORY_BASE + 1, HERE >> 24);
+    vfio_memory_config_byte(m, BRIDGE_SLOT, PCI_MEMORY_LIMIT, 0xf0);
+    vfio_memory_config_byte(m, BRIDGE_SLOT, PCI_MEMORY_LIMIT + 1,
+                            HERE >> 24 | 3);
+    vfio_memory_command(m, BRIDGE_SLOT,
+                        PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
 
-static void test_peer_leaves(const void *name)
+static void reset_bus(VFIOMachine *m)
 {
-    Scene s;
-    int before;
+    vfio_memory_config_byte(m, BRIDGE_SLOT, PCI_BRIDGE_CONTROL,
+                            PCI_BRIDGE_CTL_BUS_RESET);
+    vfio_memory_config_byte(m, BRIDGE_SLOT, PCI_BRIDGE_CONTROL, 0);
+}
 
-    start(&s, name);
-    check_reached(&s);
-    before = bufs(&s);
+/* The guest resets the peer's bus, and not the device that reaches it. */
+static void test_bus_reset(const void *kind)
+{
+    g_autofree char *option = edu_option();
+    const Peer *peer = kind;
+    Scene s = {
+        .machine = vfio_machine_start("-m 64 -device pci-bridge,id=bridge,"
+                                      "chassis_nr=1,addr=%d -device %s "
+                                      "-device %s,bus=bridge,addr=%d",
+                                      BRIDGE_SLOT, option,
+                                      vfio_rig_device(peer->name), PEER_SLOT),
+        .kind = peer,
+        .devfn = 1 << 8 | QPCI_DEVFN(PEER_SLOT, 0),
+    };
+
+    open_bridge(s.machine);
+    s.edu = vfio_edu_new(s.machine, EDU_SLOT);
+    find_peer(&s);
     for (int i = 0; i < 3; i++) {
-        vfio_machine_device_del(s.machine, "peer", PEER_SLOT);
-        g_assert_cmpint(bufs(&s), <=, before);
-        plug(&s, name, PEER_SLOT);
-        find_peer(&s);
         check_reached(&s);
-        g_assert_cmpint(bufs(&s), ==, before);
+        reset_bus(s.machine);
+        place_peer(&s, HERE);
     }
+    check_reached(&s);
     stop(&s);
 }
 
-static void test_initiator_leaves(const void *name)
+/* Devices that come and go */
+
+static void plug(Scene *s, char *option)
+{
+    g_assert_null(vfio_machine_device_add(s->machine, option));
+    g_free(option);
+}
+
+static void plug_peer(Scene *s)
+{
+    plug(s, peer_option(s->kind));
+    find_peer(s);
+}
+
+static void unplug_peer(Scene *s)
+{
+    vfio_machine_device_del(s->machine, "peer", PEER_SLOT);
+}
+
+static void plug_edu(Scene *s)
+{
+    plug(s, edu_option());
+    s->edu = vfio_edu_new(s->machine, EDU_SLOT);
+}
+
+static void unplug_edu(Scene *s)
+{
+    vfio_machine_device_del(s->machine, "edu", EDU_SLOT);
+    vfio_edu_free(s->edu);
+    s->edu = NULL;
+}
+
+static void test_peer_leaves(const void *kind)
 {
     Scene s;
-    int before;
+    int both;
 
-    start(&s, name);
+    start(&s, kind);
     check_reached(&s);
-    before = bufs(&s);
+    both = bufs(&s);
+    g_assert_cmpint(both, ==, vfio_rig_iommufd() ? 2 : 0);
     for (int i = 0; i < 3; i++) {
-        vfio_machine_device_del(s.machine, "edu", EDU_SLOT);
-        vfio_edu_free(s.edu);
-        plug(&s, "EDU0", EDU_SLOT);
-        s.edu = vfio_edu_new(s.machine, EDU_SLOT);
+        unplug_peer(&s);
+        g_assert_cmpint(bufs(&s), ==, both / 2);
+        plug_peer(&s);
         check_reached(&s);
-        g_assert_cmpint(bufs(&s), ==, before);
+        g_assert_cmpint(bufs(&s), ==, both);
+    }
+    unplug_peer(&s);
+    unplug_edu(&s);
+    g_assert_cmpint(bufs(&s), ==, 0);
+    vfio_machine_stop(s.machine);
+    g_free(s.peer);
+}
+
+static void test_initiator_leaves(const void *kind)
+{
+    Scene s;
+    int both;
+
+    start(&s, kind);
+    check_reached(&s);
+    both = bufs(&s);
+    for (int i = 0; i < 3; i++) {
+        unplug_edu(&s);
+        g_assert_cmpint(bufs(&s), ==, both / 2);
+        plug_edu(&s);
+        check_reached(&s);
+        g_assert_cmpint(bufs(&s), ==, both);
     }
     stop(&s);
 }
 
 /* The peer is there, and decodes, before the initiator comes. */
-static void test_initiator_comes(const void *name)
+static void test_initiator_comes(const void *kind)
 {
-    g_autofree char *peer = device(name, PEER_SLOT);
+    g_autofree char *peer = peer_option(kind);
     Scene s = {
         .machine = vfio_machine_start("-m 64 -device %s", peer),
-        .name = name,
-        .reg = NVME_ASQ,
+        .kind = kind,
+        .devfn = QPCI_DEVFN(PEER_SLOT, 0),
     };
 
     find_peer(&s);
     g_assert_cmpint(bufs(&s), ==, 0);
-    plug(&s, "EDU0", EDU_SLOT);
-    s.edu = vfio_edu_new(s.machine, EDU_SLOT);
+    plug_edu(&s);
     check_reached(&s);
     stop(&s);
 }
 
-/* A guest's IOMMU maps the BAR; its map lasts while the peer is away. */
-static void test_guest_iommu(const void *name)
+/* Guests' IOMMUs */
+
+static VIOMMU *start_viommu(Scene *s, const Peer *kind)
 {
-    const uint32_t iova = 64 * MiB, size = 8 * KiB;
+    start_with(s, kind, "-device virtio-iommu-pci,addr=6");
+    return viommu_new(s->machine, VIOMMU_SLOT);
+}
+
+static void map(VIOMMU *viommu, uint64_t iova, uint64_t addr, uint64_t size)
+{
+    g_assert_cmphex(viommu_map(viommu, 1, iova, addr, size,
+                               VIOMMU_READ | VIOMMU_WRITE), ==,
+                    VIRTIO_IOMMU_S_OK);
+}
+
+static void unmap(VIOMMU *viommu, uint64_t iova, uint64_t size)
+{
+    g_assert_cmphex(viommu_unmap(viommu, 1, iova, size), ==,
+                    VIRTIO_IOMMU_S_OK);
+}
+
+/* What has the peer's register, at IOVA */
+static void map_peer(Scene *s, VIOMMU *viommu)
+{
+    uint32_t offset = s->kind->reg & ~0xfff;
+
+    map(viommu, IOVA + offset, HERE + offset, 4 * KiB);
+}
+
+static void unmap_peer(Scene *s, VIOMMU *viommu)
+{
+    unmap(viommu, IOVA + (s->kind->reg & ~0xfff), 4 * KiB);
+}
+
+static void attach_edu(VIOMMU *viommu)
+{
+    g_assert_cmphex(viommu_attach(viommu, 1, VIOMMU_ENDPOINT(EDU_SLOT), 0), ==,
+                    VIRTIO_IOMMU_S_OK);
+    map(viommu, DATA, DATA, 64 * KiB);
+}
+
+/* Its map lasts while the peer is away. */
+static void test_guest_iommu(const void *kind)
+{
     VIOMMU *viommu;
     Scene s;
 
-    start_with(&s, name, "-machine q35 -device virtio-iommu-pci,addr=6");
-    viommu = viommu_new(s.machine, VIOMMU_SLOT);
-    g_assert_cmphex(viommu_attach(viommu, 1, VIOMMU_ENDPOINT(EDU_SLOT), 0), ==,
-                    VIRTIO_IOMMU_S_OK);
-    g_assert_cmphex(viommu_map(viommu, 1, DATA, DATA, 64 * KiB,
-                               VIOMMU_READ | VIOMMU_WRITE), ==,
-                    VIRTIO_IOMMU_S_OK);
-    g_assert_cmphex(viommu_map(viommu, 1, iova, HERE, size,
-                               VIOMMU_READ | VIOMMU_WRITE), ==,
-                    VIRTIO_IOMMU_S_OK);
-    check_reached_at(&s, iova);
+    viommu = start_viommu(&s, kind);
+    attach_edu(viommu);
+    for (int i = 0; i < 3; i++) {
+        map_peer(&s, viommu);
+        check_reached_at(&s, IOVA);
 
-    qpci_config_writew(s.peer, PCI_COMMAND, 0);
-    qpci_config_writew(s.peer, PCI_COMMAND, PCI_COMMAND_MEMORY);
-    check_reached_at(&s, iova);
+        decode(&s, false);
+        decode(&s, true);
+        check_reached_at(&s, IOVA);
 
-    g_assert_cmphex(viommu_unmap(viommu, 1, iova, size), ==,
-                    VIRTIO_IOMMU_S_OK);
-    check_not_at(&s, iova);
+        unmap_peer(&s, viommu);
+        check_not_at(&s, IOVA);
+    }
     viommu_free(viommu);
     stop(&s);
 }
+
+static void test_guest_iommu_resets(void)
+{
+    VIOMMU *viommu;
+    Scene s;
+
+    viommu = start_viommu(&s, &nvme);
+    attach_edu(viommu);
+    map_peer(&s, viommu);
+    for (int i = 0; i < 3; i++) {
+        reset_function(&s);
+        check_reached_at(&s, IOVA);
+        set_power(&s, 3);
+        set_power(&s, 0);
+        check_reached_at(&s, IOVA);
+    }
+    viommu_free(viommu);
+    stop(&s);
+}
+
+/* The map is the guest's, and it takes it back after the peer has gone. */
+static void test_guest_iommu_peer_leaves(const void *kind)
+{
+    VIOMMU *viommu;
+    Scene s;
+    int both;
+
+    viommu = start_viommu(&s, kind);
+    attach_edu(viommu);
+    map_peer(&s, viommu);
+    check_reached_at(&s, IOVA);
+    both = bufs(&s);
+    for (int i = 0; i < 3; i++) {
+        unplug_peer(&s);
+        g_assert_cmpint(bufs(&s), <=, MAX(both - 1, 0));
+        unmap_peer(&s, viommu);
+        plug_peer(&s);
+        map_peer(&s, viommu);
+        check_reached_at(&s, IOVA);
+        g_assert_cmpint(bufs(&s), ==, both);
+    }
+    viommu_free(viommu);
+    stop(&s);
+}
+
+static void test_guest_iommu_system_reset(const void *kind)
+{
+    VIOMMU *viommu;
+    Scene s;
+
+    viommu = start_viommu(&s, kind);
+    for (int i = 0; i < 3; i++) {
+        attach_edu(viommu);
+        map_peer(&s, viommu);
+        check_reached_at(&s, IOVA);
+        vfio_machine_reset(s.machine);
+        viommu_restart(viommu);
+        vfio_edu_enable(s.edu, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+        place_peer(&s, HERE);
+    }
+    viommu_free(viommu);
+    stop(&s);
+}
+
+static uint64_t guest_maps(Scene *s)
+{
+    QDict *info = vfio_query(s->machine, VFIO_RIG_IOMMUFD);
+    uint64_t maps = 0;
+
+    for (int i = 0; i < vfio_query_count_spaces(info); i++) {
+        maps += vfio_query_number(vfio_query_nth_space(info, i), "guest-maps");
+    }
+    qobject_unref(info);
+    return maps;
+}
+
+/* What is mapped while the peer sleeps is counted, and reached afterwards. */
+static void test_guest_iommu_maps_in_d3hot(void)
+{
+    VIOMMU *viommu;
+    Scene s;
+    uint64_t before;
+
+    viommu = start_viommu(&s, &nvme);
+    attach_edu(viommu);
+    before = guest_maps(&s);
+    for (int i = 0; i < 3; i++) {
+        set_power(&s, 3);
+        map_peer(&s, viommu);
+        map(viommu, IOVA + MiB, HERE, 4 * KiB);
+        g_assert_cmpuint(guest_maps(&s), ==, before + 2);
+        set_power(&s, 0);
+        g_assert_cmpuint(guest_maps(&s), ==, before + 2);
+        check_reached_at(&s, IOVA);
+        check_reached_at(&s, IOVA + MiB);
+
+        set_power(&s, 3);
+        unmap_peer(&s, viommu);
+        g_assert_cmpuint(guest_maps(&s), ==, before + 1);
+        set_power(&s, 0);
+        check_not_at(&s, IOVA);
+        check_reached_at(&s, IOVA + MiB);
+        unmap(viommu, IOVA + MiB, 4 * KiB);
+        g_assert_cmpuint(guest_maps(&s), ==, before);
+    }
+    viommu_free(viommu);
+    stop(&s);
+}
+
+/* The first MiB at IOVA is the BAR, the rest is memory. */
+static void test_guest_intel_iommu(const void *kind)
+{
+    uint64_t addrs[VTD_PAGES] = { };
+    Scene s;
+
+    start_with(&s, kind, "-machine q35 -device intel-iommu,caching-mode=on");
+    for (int i = 0; i < VTD_PAGES / 2; i++) {
+        addrs[i] = i * VTD_PAGE < s.kind->size ? HERE + i * VTD_PAGE : 0;
+        addrs[VTD_PAGES / 2 + i] = DATA + i * VTD_PAGE;
+    }
+    check_reached(&s);
+    vtd_start(s.machine, EDU_SLOT);
+    for (int i = 0; i < 2; i++) {
+        uint32_t value = g_test_rand_int();
+
+        vtd_set_small(s.machine, addrs);
+        vtd_flush(s.machine);
+        qtest_writel(s.machine->qts, DATA, value);
+        carry(&s, IOVA + MiB, IOVA + s.kind->reg);
+        g_assert_cmphex(peer_reg(&s), ==, value ^ s.kind->invert);
+
+        decode(&s, false);
+        decode(&s, true);
+        qtest_writel(s.machine->qts, DATA, value + 1);
+        carry(&s, IOVA + MiB, IOVA + s.kind->reg);
+        g_assert_cmphex(peer_reg(&s), ==, (value + 1) ^ s.kind->invert);
+    }
+    vtd_stop(s.machine);
+    check_reached(&s);
+    stop(&s);
+}
+
+/* What is told */
 
 /* Beside the MSI-X table, which is QEMU's own, the BAR is the device's. */
 static void test_beside_msix(void)
 {
     Scene s;
     uint32_t table;
-    uint8_t cap;
 
-    start(&s, "NVME1");
-    cap = qpci_find_capability(s.peer, PCI_CAP_ID_MSIX, 0);
-    table = qpci_config_readl(s.peer, cap + PCI_MSIX_TABLE);
-    g_assert_cmphex(table & PCI_MSIX_TABLE_BIR, ==, 0);
-    g_assert_cmphex(table, >, s.reg);
+    start(&s, &nvme);
+    table = qpci_config_readl(s.peer, find_capability(&s, PCI_CAP_ID_MSIX) +
+                              PCI_MSIX_TABLE);
+    g_assert_cmphex(table & PCI_MSIX_TABLE_BIR, ==, nvme.bar);
+    g_assert_cmphex(table, >, nvme.reg);
     check_reached(&s);
+    stop(&s);
+}
+
+static void check_told(Scene *s, const char *expected)
+{
+    QDict *info = vfio_query(s->machine, VFIO_RIG_IOMMUFD);
+
+    g_assert_cmpstr(qdict_get_str(vfio_query_space(info), "peer-to-peer"), ==,
+                    expected);
+    vfio_query_check_trace(s->machine, info);
+    qobject_unref(info);
+}
+
+static void test_query(void)
+{
+    Scene s;
+
+    start(&s, &nvme);
+    check_told(&s, "dma-buf");
+    reset_function(&s);
+    check_told(&s, "dma-buf");
+    place_peer(&s, THERE);
+    check_told(&s, "dma-buf");
     stop(&s);
 }
 
 /* One device makes no dma-buf. */
 static void test_alone(void)
 {
-    g_autofree char *peer = device("NVME1", PEER_SLOT);
+    g_autofree char *peer = peer_option(&nvme);
     Scene s = {
         .machine = vfio_machine_start("-m 64 -device %s", peer),
+        .kind = &nvme,
+        .devfn = QPCI_DEVFN(PEER_SLOT, 0),
     };
     g_auto(GStrv) trace = NULL;
 
     find_peer(&s);
+    decode(&s, false);
+    decode(&s, true);
+    reset_function(&s);
+    set_power(&s, 3);
+    set_power(&s, 0);
     trace = vfio_machine_trace(s.machine);
     for (char **line = trace; *line; line++) {
         g_assert_false(vfio_trace_is(*line, "vfio_feature") &&
@@ -410,12 +823,58 @@ static void test_alone(void)
     vfio_machine_stop(s.machine);
 }
 
-static void add_each(const char *name, void (*fn)(const void *name))
-{
-    static const char *const peers[] = { "NVME1", "EDU1" };
+typedef struct Lack {
+    const char *name;
+    int error;          /* of making a dma-buf */
+    const char *says;
+} Lack;
 
+static const Lack lacks[] = {
+    { "kernel-without", ENOTTY,
+      "cannot reach each other's BARs (peer-to-peer DMA): this needs dma-buf, "
+      "which the host's kernel was built without (CONFIG_VFIO_PCI_DMABUF" },
+    { "driver-without", EOPNOTSUPP,
+      "(peer-to-peer DMA): its driver in the host makes no dma-bufs" },
+};
+
+/* Said once; DMA to memory is as ever, and all is well when that is over. */
+static void test_lack(const void *data)
+{
+    const VFIOFaultCall export = {
+        .name = "ioctl feature 11 get",
+        .request = VFIO_DEVICE_FEATURE,
+    };
+    const Lack *lack = data;
+    g_autofree char *text = NULL;
+    g_autofree char *more = NULL;
+    char *log = vfio_rig_log_new();
+    Scene s;
+
+    vfio_fault_init();
+    vfio_fault_arm_only_row(&export, 1, UINT32_MAX, lack->error);
+    more = g_strdup_printf("2>>%s", log);
+    start_with(&s, &nvme, more);
+    g_unsetenv("LD_PRELOAD");
+    for (int i = 0; i < 3; i++) {
+        place_peer(&s, i % 2 ? HERE : THERE);
+        check_not_at(&s, s.bar.addr);
+    }
+    vfio_edu_check_copy(s.edu, DATA, DATA + MiB, 1000);
+    check_told(&s, "none");
+    vfio_fault_disarm_many();
+
+    text = vfio_rig_log_take(log);
+    g_test_message("%s", text);
+    g_assert_cmpint(vfio_rig_count_lines(text), ==, 1);
+    g_assert_nonnull(strstr(text, lack->says));
+    stop(&s);
+    vfio_rig_log_free(log);
+}
+
+static void add_each(const char *name, void (*fn)(const void *kind))
+{
     for (int i = 0; i < ARRAY_SIZE(peers); i++) {
-        g_autofree char *path = g_strdup_printf("%s/%s", name, peers[i]);
+        g_autofree char *path = g_strdup_printf("%s/%s", name, peers[i]->name);
 
         vfio_rig_add_data(path, VFIO_RIG_BOTH, fn, peers[i]);
     }
@@ -426,18 +885,32 @@ int main(int argc, char **argv)
     vfio_rig_init(&argc, &argv, "p2p");
 
     add_each("reached", test_reached);
+    vfio_rig_add("bytes", VFIO_RIG_BOTH, test_bytes);
+    vfio_rig_add("parts", VFIO_RIG_BOTH, test_parts);
+    vfio_rig_add("beside-msix", VFIO_RIG_BOTH, test_beside_msix);
     add_each("moved", test_moved);
     add_each("decode", test_decode);
     vfio_rig_add("flr", VFIO_RIG_BOTH, test_flr);
     vfio_rig_add("d3hot", VFIO_RIG_BOTH, test_d3hot);
+    vfio_rig_add("moved-in-d3hot", VFIO_RIG_IOMMUFD_ONLY, test_moved_in_d3hot);
     add_each("system-reset", test_system_reset);
+    add_each("bus-reset", test_bus_reset);
     add_each("peer-leaves", test_peer_leaves);
     add_each("initiator-leaves", test_initiator_leaves);
-    vfio_rig_add_data("initiator-comes", VFIO_RIG_BOTH, test_initiator_comes,
-                      "NVME1");
+    add_each("initiator-comes", test_initiator_comes);
     add_each("guest-iommu", test_guest_iommu);
-    vfio_rig_add("beside-msix", VFIO_RIG_BOTH, test_beside_msix);
+    vfio_rig_add("guest-iommu-resets", VFIO_RIG_BOTH, test_guest_iommu_resets);
+    add_each("guest-iommu-peer-leaves", test_guest_iommu_peer_leaves);
+    add_each("guest-iommu-system-reset", test_guest_iommu_system_reset);
+    vfio_rig_add("guest-iommu-maps-in-d3hot", VFIO_RIG_IOMMUFD_ONLY,
+                 test_guest_iommu_maps_in_d3hot);
+    add_each("guest-intel-iommu", test_guest_intel_iommu);
+    vfio_rig_add("query", VFIO_RIG_IOMMUFD_ONLY, test_query);
     vfio_rig_add("alone", VFIO_RIG_IOMMUFD_ONLY, test_alone);
+    for (int i = 0; i < ARRAY_SIZE(lacks); i++) {
+        vfio_rig_add_data(lacks[i].name, VFIO_RIG_IOMMUFD_ONLY, test_lack,
+                          &lacks[i]);
+    }
 
     return g_test_run();
 }

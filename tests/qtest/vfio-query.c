@@ -193,6 +193,7 @@ static void replay(Traced *traced, char **lines)
 {
     for (char **line = lines; *line; line++) {
         if (vfio_trace_is(*line, "iommufd_backend_map_dma") ||
+            vfio_trace_is(*line, "iommufd_backend_map_file") ||
             vfio_trace_is(*line, "iommufd_backend_copy_dma")) {
             replay_map(traced, *line);
         } else if (vfio_trace_is(*line, "iommufd_backend_unmap_dma")) {
