@@ -106,6 +106,9 @@ static const Rule plugging[] = {
     { "VFIO_DEVICE_SET_IRQS", .outcome = GOES_ON, .says = "INTX-0" },
     { "VFIO_DEVICE_RESET", .outcome = GOES_ON },
     { "ioctl feature 1 get", .outcome = GOES_ON },
+    { "ioctl feature 11 get", .error = EINVAL, .outcome = GOES_ON },
+    { "ioctl feature 11 get", .error = ENOTTY, .outcome = GOES_ON },
+    { "ioctl feature 11 get", .outcome = GOES_ON, .says = "cannot map memory" },
     { "readlink driver", .outcome = GOES_ON },
     { }
 };
