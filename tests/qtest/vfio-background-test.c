@@ -390,21 +390,23 @@ static void test_guests_iommu_is_switched_on(void)
 /* The other address space copies what is pinned for the first one. */
 static void test_second_address_space(void)
 {
+    VFIOMachine *m = start_held("-device virtio-iommu-pci,addr=3 ");
     g_autofree char *second = later_option(1);
-    g_autofree char *options =
-        g_strdup_printf("-machine q35 -device intel-iommu,caching-mode=on "
-                        "-device %s ", second);
-    VFIOMachine *m = start(options);
-    VFIOEdu *edu = vfio_edu_new(m, SLOT(0));
+    Meanwhile meanwhile = {};
+    VFIOEdu *edu;
 
-    check_dma(edu);
-    vfio_edu_free(edu);
-    edu = vfio_edu_new(m, SLOT(1));
-    check_dma(edu);
+    begin_meanwhile(&meanwhile);
+    g_assert_null(vfio_machine_device_add(m, second));
+    end_meanwhile(&meanwhile);
+    for (int i = 0; i < 2; i++) {
+        edu = vfio_edu_new(m, SLOT(i));
+        check_dma(edu);
+        vfio_edu_free(edu);
+    }
     g_assert_cmpuint(vfio_machine_pinned(m), >=, LATER);
     g_assert_cmpuint(vfio_machine_pinned(m), <,
                      VFIO_MACHINE_MEMORY + VFIO_MACHINE_MEMORY / 2);
-    stop(m, edu);
+    vfio_machine_stop(m);
 }
 
 static void test_second_device_joins(void)

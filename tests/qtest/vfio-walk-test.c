@@ -142,6 +142,15 @@ static char *set_pam(VFIOWalker *w)
     return g_strdup_printf("PAM 0x%x: 0x%02x", reg, value);
 }
 
+/* The area below the memory from 1 MiB on is one with that, or not. */
+static char *set_last_pam(VFIOWalker *w)
+{
+    uint8_t value = draw(w, 2) ? PAM_ATTR_MASK << 4 : 0;
+
+    vfio_memory_config_byte(w->scene.machine, 0, 0x59, value);
+    return g_strdup_printf("PAM 0x59: 0x%02x", value);
+}
+
 static char *set_smram(VFIOWalker *w)
 {
     uint8_t value = draw(w, 1 << 8) & (SMRAM_D_OPEN | SMRAM_G_SMRAME);
@@ -296,16 +305,15 @@ static const VFIOWalkStep memory_steps[] = {
     { }
 };
 
-/* More of what moves the large section, or has it mapped anew */
+/* Much that has the large section mapped anew, and something beside it */
 static const VFIOWalkStep later_steps[] = {
-    { 12, plug_dimm },
-    { 8, unplug_dimm },
-    { 16, change_blocks },
-    { 40, set_pam },
-    { 8, move_shmem },
-    { 8, decode },
+    { 6, plug_dimm },
+    { 4, unplug_dimm },
+    { 6, change_blocks },
+    { 50, set_last_pam },
+    { 4, move_shmem },
     { 2, reset_memory },
-    { 6, replug },
+    { 4, replug },
     { }
 };
 
@@ -341,7 +349,7 @@ static void test_later(void)
         .options = "-m 96M,slots=6,maxmem=160M " MEMORY_DEVICES,
         .later = true,
         .steps = later_steps,
-        .default_steps = 200,
+        .default_steps = 400,
         .start = start_virtio_mem,
         .regions = memory_regions,
     };

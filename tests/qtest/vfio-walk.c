@@ -136,12 +136,23 @@ static char *told_difference(Side *side)
                               : NULL;
 }
 
+/* On a slow host QEMU tells how far a map is. */
+static char *without_progress(const char *text)
+{
+    g_autoptr(GRegex) progress = g_regex_new("^.*: mapped \\d+ of .*\n",
+                                             G_REGEX_MULTILINE, 0, NULL);
+
+    return g_regex_replace_literal(progress, text, -1, 0, "", 0, NULL);
+}
+
 static void check_nothing_said(Way *way, Side *side)
 {
     g_autofree char *text = NULL;
+    g_autofree char *said = NULL;
 
     g_assert_true(g_file_get_contents(side->errors, &text, NULL, NULL));
-    check(way, text_difference("What QEMU said", "", text));
+    said = without_progress(text);
+    check(way, text_difference("What QEMU said", "", said));
 }
 
 /* What a page table of one device has, and no other device has pinned more */
@@ -248,7 +259,7 @@ static void take_step(Way *way)
     }
     remember(way);
     check(way, said_difference(way));
-    if (!way->walk->later || g_rand_boolean(way->rand)) {
+    if (!way->walk->later || g_rand_int_range(way->rand, 0, 4) == 0) {
         way->looked++;
         way->changed += look(way);
     }

@@ -6,7 +6,7 @@
  * Both take the same steps beside each other.  After each step, a device
  * reaches what its machine says that it should, page by page, and both devices
  * reach the same; query-iommufd tells of as much.  If memory is mapped in the
- * background, every other step or so is taken while it still is.
+ * background, most steps are taken while it still is, and not looked at.
  *
  *   VFIO_TEST_SEED     selects a walk by number; by default each walk is a new
  *                      one, and its number is shown
