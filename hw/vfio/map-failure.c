@@ -190,22 +190,23 @@ static bool memlock_is_counted(void)
 }
 
 /*
- * The same memory can be at two places, as firmware is, and is counted twice
- * here; so a limit that is a little too small is not refused.
+ * While the memory map changes, what is about to leave it counts as well, as
+ * firmware that moves; so then a limit that is a little too small is not
+ * refused.  When a device is attached, the figure is exact.
  */
 bool vfio_iommufd_memlock_suffices(VFIOContainer *base, const void *vaddr,
                                    ram_addr_t size)
 {
     g_autofree char *each = NULL;
     struct rlimit limit = { .rlim_cur = RLIM_INFINITY };
-    uint64_t bytes;
+    uint64_t bytes, leaving = base->initialized ? MiB : 0;
 
     getrlimit(RLIMIT_MEMLOCK, &limit);
     if (limit.rlim_cur == RLIM_INFINITY || !memlock_is_counted()) {
         return true;
     }
     bytes = bytes_to_lock(vaddr, size) * times_locked(base, &each);
-    return bytes <= limit.rlim_cur + MiB;
+    return bytes <= limit.rlim_cur + leaving;
 }
 
 /* Why */
