@@ -160,18 +160,26 @@ static void vfio_mig_run_changed(void *opaque, bool running, RunState state)
 
 /*
  * A guest that sleeps counts as running: nobody is told when it falls asleep,
- * or wakes up.  If it came here asleep, its devices stand.
+ * or wakes up.  If it came here asleep, its devices stand.  Each device has a
+ * notifier, and the first that is called starts them all.
  */
 static void vfio_mig_woken_up(Notifier *notifier, void *data)
 {
-    VFIOMig *mig = container_of(notifier, VFIOMig, wakeup);
+    VFIODevice *vbasedev;
 
     if (!runstate_is_running()) {
         return;     /* woken for a migration, it was stopped before we came */
     }
-    mig->vm_runs = true;
-    vfio_mig_start_apart(mig);
-    vfio_mig_meet_peers(mig);
+    QLIST_FOREACH(vbasedev, &vfio_device_list, global_next) {
+        if (vbasedev->mig) {
+            vfio_mig_run_changed(vbasedev->mig, true, RUN_STATE_RUNNING);
+        }
+    }
+    QLIST_FOREACH(vbasedev, &vfio_device_list, global_next) {
+        if (vbasedev->mig) {
+            vfio_mig_peers_changed(vbasedev->mig, true, RUN_STATE_RUNNING);
+        }
+    }
 }
 
 /* The counter is of the migration that began last. */

@@ -176,11 +176,9 @@ void vfio_mig_guest_release(VFIOMigGuest *g)
     vfio_mig_edu_release(vfio_mig_guest_device(g, 0));
 }
 
-/*
- * No device may stand while another one could write to it: all of them are in a
- * P2P state before.  @after is what comes after that.
- */
-static void check_order(VFIOMigGuest *g, VFIOMigSide *side, const char *after)
+/* No device may stand while another one could write to it. */
+void vfio_mig_guest_check_order(VFIOMigGuest *g, VFIOMigSide *side,
+                                const char *after)
 {
     g_auto(GStrv) events = vfio_mig_events(side);
     int p2p = 0, others = 0;
@@ -217,9 +215,9 @@ void vfio_mig_guest_arrive(VFIOMigGuest *g)
     for (int i = 0; i < g->kind->count; i++) {
         vfio_mig_edu_check_written(g->edus[i], g->there);
     }
-    check_order(g, was, " stop");
+    vfio_mig_guest_check_order(g, was, " stop");
     go_on(g, g->there);
-    check_order(g, g->there, " running");
+    vfio_mig_guest_check_order(g, g->there, " running");
     g->there = NULL;
     g->place = !g->place;
     vfio_mig_stop(was);

@@ -62,6 +62,13 @@ void vfio_mig_guest_write_on(VFIOMigGuest *g);
 /* Begin a last write of each device, for the guest to stop while it runs. */
 void vfio_mig_guest_write_last(VFIOMigGuest *g);
 
+/**
+ * vfio_mig_guest_check_order: what its devices on @side have come to since that
+ * was looked at last: all of them to a P2P state, and only then to @after
+ */
+void vfio_mig_guest_check_order(VFIOMigGuest *g, VFIOMigSide *side,
+                                const char *after);
+
 /* It may stop. */
 void vfio_mig_guest_release(VFIOMigGuest *g);
 

@@ -414,25 +414,39 @@ static uint64_t state_of(const char *device)
     return g_ascii_strtoull(text, NULL, 10);
 }
 
+/* Who waits for the event loses those that came before it. */
+static bool is_running(VFIOMachine *m)
+{
+    QDict *reply = qtest_qmp(m->qts, "{ 'execute': 'query-status' }");
+    bool running = qdict_get_bool(qdict_get_qdict(reply, "return"), "running");
+
+    qobject_unref(reply);
+    return running;
+}
+
 /*
  * Waking up resets the devices, and that lets them run.  One that cannot be
  * reset is made to.
  */
-static void check_wakes_up(VFIOMigSide *side, const char *device)
+static void check_wakes_up(VFIOMigSide *side, const char *const *devices)
 {
     VFIOMigEdu *edu;
+    int i;
 
     vfio_machine_check_run_state(side->machine, "suspended");
-    vfio_mig_edu_set(device, "fail_reset", EIO);
+    for (i = 0; devices[i]; i++) {
+        vfio_mig_edu_set(devices[i], "fail_reset", EIO);
+    }
     qtest_qmp_assert_success(side->machine->qts,
                              "{ 'execute': 'system_wakeup' }");
-    qtest_qmp_eventwait(side->machine->qts, "WAKEUP");
-    vfio_mig_edu_set(device, "fail_reset", 0);
-    vfio_machine_check_run_state(side->machine, "running");
-    g_assert_cmpuint(state_of(device), ==, RUNNING);
-    edu = vfio_mig_edu_new(side, 0);
-    vfio_mig_edu_check(edu);
-    vfio_mig_edu_free(edu);
+    g_assert_true(vfio_rig_wait(is_running(side->machine)));
+    for (i = 0; devices[i]; i++) {
+        vfio_mig_edu_set(devices[i], "fail_reset", 0);
+        g_assert_cmpuint(state_of(devices[i]), ==, RUNNING);
+        edu = vfio_mig_edu_new(side, i);
+        vfio_mig_edu_check(edu);
+        vfio_mig_edu_free(edu);
+    }
 }
 
 /* Let what was sent of a paused guest be what newer releases send of this. */
@@ -451,10 +465,12 @@ static void change_to_asleep(const char *path)
     g_assert_true(g_file_set_contents(path, bytes, size, NULL));
 }
 
-/* It came asleep, and its device has not run since. */
+/* It came asleep, and its devices have not run since; they begin as with cont. */
 static void test_guest_came_asleep(void)
 {
-    VFIOMigGuest *g = vfio_mig_guest_new(&one);
+    VFIOMigGuest *g = vfio_mig_guest_new(&two);
+    const char *devices[] = { vfio_mig_guest_device_there(g, 0),
+                              vfio_mig_guest_device_there(g, 1), NULL };
     char *file = vfio_rig_log_new();
 
     check_ok(g, "stop");
@@ -462,8 +478,12 @@ static void test_guest_came_asleep(void)
     change_to_asleep(file);
     vfio_mig_guest_prepare(g);
     vfio_mig_load(g->there, file);
-    g_assert_cmpuint(state_of(vfio_mig_guest_device_there(g, 0)), ==, STOP);
-    check_wakes_up(g->there, vfio_mig_guest_device_there(g, 0));
+    for (int i = 0; devices[i]; i++) {
+        g_assert_cmpuint(state_of(devices[i]), ==, STOP);
+    }
+    g_strfreev(vfio_mig_events(g->there));
+    check_wakes_up(g->there, devices);
+    vfio_mig_guest_check_order(g, g->there, " running");
     vfio_mig_guest_free(g);
     vfio_rig_log_free(file);
 }
@@ -473,6 +493,7 @@ static void test_guest_sleeps_beside_device(void)
 {
     VFIOMigGuest *g = vfio_mig_guest_new(&one);
     const char *device = vfio_mig_guest_device(g, 0);
+    const char *devices[] = { device, NULL };
 
     check_ok(g, "stop");
     vfio_mig_edu_set(device, "fail_state", RUNNING);
@@ -480,7 +501,7 @@ static void test_guest_sleeps_beside_device(void)
     vfio_mig_edu_set(device, "fail_state", 0);
     g_assert_cmpuint(state_of(device), ==, RUNNING_P2P);
     vfio_acpi_sleep(g->here->machine);
-    check_wakes_up(g->here, device);
+    check_wakes_up(g->here, devices);
     vfio_mig_guest_free(g);
 }
 
