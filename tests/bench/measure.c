@@ -3,24 +3,34 @@
  * Starts a QEMU once, and prints how long each step took
  *
  *     measure [--plug DEVICE]... QEMU ARGUMENT...
+ *     measure --boot WORD QEMU ARGUMENT...
  *     measure --touch MIB
  *
  * Lines of "NAME SECONDS":
- *   start    from exec to the first answer of its monitor, with -S
+ *   start    from exec to the first answer of its monitor; with -S, unless there is
+ *            a guest to --boot
  *   plugN    device_add of the Nth DEVICE, JSON without the braces; its id
  *            must be devN and its slot 8 + N, of a PC's only bus
  *   unplugN  from the eject until QEMU has no more files of VFIO's open than
  *            before the device came; the last device comes first
  *   end      from the command to end QEMU until it is gone
  *
+ * With --boot also, each from exec:
+ *   bit      until the guest first sets a device's Bus Master Enable
+ *   go       until it had been set and the guest went on, where memory is mapped in
+ *            the background
+ *   boot     until the guest's console has a line with WORD
+ * The first two are from QEMU's trace, and missing if the guest never does it.
+ *
  * --touch writes to that much memory and ends. Without it, the first QEMU would
  * be charged for memory that the machine has never had before.
  *
  * The monitor and a qtest server, which stands in for the guest's eject, are
- * each at one end of a socket pair.
+ * each at one end of a socket pair; with --boot the latter is the guest's console.
  */
 #include <dirent.h>
 #include <err.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,14 +47,18 @@
 
 /* Numbers of the descriptors in QEMU */
 #define QMP_FD 10
-#define QTEST_FD 11
+#define GUEST_FD 11
+
+#define TRACE "/tmp/measure.trace"
+#define COMMAND 0x04
+#define COMMAND_MASTER 0x04
 
 /* hw/acpi/pcihp.c of a PC: which bus, and which slots to eject */
 #define PCIHP_SELECT 0xae10
 #define PCIHP_EJECT 0xae08
 
 static pid_t qemu;
-static FILE *qmp, *qtest;
+static FILE *qmp, *guest;     /* guest: its qtest server, or its console */
 
 static double now(void)
 {
@@ -67,39 +81,64 @@ static void tell(const char *what, int n, double since)
 
 /* QEMU */
 
-static void start(int count, char **words)
-{
-    char *argv[ARGUMENTS_MAX] = {};
-    int qmp_fds[2], qtest_fds[2];
-    char *const ours[] = {
-        "-S", "-nodefaults", "-no-user-config", "-display", "none",
-        "-chardev", "socket,id=qmp,fd=10", "-mon", "chardev=qmp,mode=control",
-        "-chardev", "socket,id=qtest,fd=11", "-qtest", "chardev:qtest",
-        "-qtest-log", "/dev/null", NULL,
-    };
+static char *const common[] = {
+    "-nodefaults", "-no-user-config", "-display", "none",
+    "-chardev", "socket,id=qmp,fd=10", "-mon", "chardev=qmp,mode=control",
+    "-chardev", "socket,id=guest,fd=11", NULL,
+};
 
-    if (count + sizeof(ours) / sizeof(*ours) > ARGUMENTS_MAX) {
-        errx(1, "too many arguments");
+static char *const stopped[] = {
+    "-S", "-qtest", "chardev:guest", "-qtest-log", "/dev/null", NULL,
+};
+
+static char *const booted[] = {
+    "-serial", "chardev:guest", "-msg", "timestamp=on",
+    "-D", TRACE, "-trace", "enable=vfio_pci_write_config",
+    "-trace", "enable=vfio_background_w*", NULL,
+};
+
+/* Appends the @words to @argv, which ends with NULL. */
+static void append(char **argv, char *const *words)
+{
+    int n = 0;
+
+    while (argv[n]) {
+        n++;
     }
-    memcpy(argv, words, count * sizeof(*argv));
-    memcpy(argv + count, ours, sizeof(ours));
+    while (*words) {
+        if (n == ARGUMENTS_MAX) {
+            errx(1, "too many arguments");
+        }
+        argv[n++] = *words++;
+    }
+}
+
+/* @words: of the command line, up to a NULL; @ours: those of this kind of start */
+static void start(char *const *words, char *const *ours)
+{
+    char *argv[ARGUMENTS_MAX + 1] = {};
+    int qmp_fds[2], guest_fds[2];
+
+    append(argv, words);
+    append(argv, common);
+    append(argv, ours);
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qmp_fds) ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qtest_fds)) {
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, guest_fds)) {
         err(1, "socketpair");
     }
 
     qemu = fork();
     if (!qemu) {
         dup2(qmp_fds[1], QMP_FD);
-        dup2(qtest_fds[1], QTEST_FD);
+        dup2(guest_fds[1], GUEST_FD);
         execv(argv[0], argv);
         err(127, "%s", argv[0]);
     }
     close(qmp_fds[1]);
-    close(qtest_fds[1]);
+    close(guest_fds[1]);
     qmp = fdopen(qmp_fds[0], "r+");
-    qtest = fdopen(qtest_fds[0], "r+");
+    guest = fdopen(guest_fds[0], "r+");
 }
 
 /* Waits for the next line of the monitor that has @word in it. */
@@ -129,9 +168,9 @@ static void outl(unsigned port, unsigned value)
 {
     char line[256];
 
-    fprintf(qtest, "outl 0x%x 0x%x\n", port, value);
-    fflush(qtest);
-    if (!fgets(line, sizeof(line), qtest) || strncmp(line, "OK", 2)) {
+    fprintf(guest, "outl 0x%x 0x%x\n", port, value);
+    fflush(guest);
+    if (!fgets(line, sizeof(line), guest) || strncmp(line, "OK", 2)) {
         errx(1, "qtest failed");
     }
 }
@@ -198,6 +237,7 @@ static void unplug(int n, int files)
     tell("unplug", n, since);
 }
 
+/* A guest may have ended by itself; then nobody reads the command. */
 static void end(void)
 {
     double since = now();
@@ -209,6 +249,89 @@ static void end(void)
     if (status) {
         errx(1, "QEMU ended with status 0x%x", status);
     }
+}
+
+static void boot(const char *word, double since)
+{
+    char line[4096];
+
+    while (fgets(line, sizeof(line), guest)) {
+        fputs(line, stderr);
+        if (strstr(line, word)) {
+            tell("boot", 0, since);
+            return;
+        }
+    }
+    errx(1, "the guest ended without \"%s\"", word);
+}
+
+/* @begin: of QEMU, by the clock of its trace */
+static void look_at_trace(double begin)
+{
+    FILE *trace = fopen(TRACE, "r");
+    bool is_set = false, is_waiting = false;
+    unsigned address, value;
+    char line[512];
+    double when;
+
+    while (trace && fgets(line, sizeof(line), trace)) {
+        char *at = strchr(line, '@');
+
+        when = at ? strtod(at + 1, NULL) - begin : 0;
+        if (strstr(line, "vfio_background_wait")) {
+            is_waiting = true;
+        } else if (sscanf(strstr(line, " (") ?: "", " (%*[^,], @0x%x, 0x%x",
+                          &address, &value) == 2 &&
+                   address == COMMAND && (value & COMMAND_MASTER)) {
+            if (!is_set) {
+                printf("bit %.6f\n", when);
+            } else if (is_waiting) {
+                printf("go %.6f\n", when);
+                is_waiting = false;
+            }
+            is_set = true;
+        }
+    }
+    if (trace) {
+        fclose(trace);
+        unlink(TRACE);
+    }
+}
+
+static void measure_boot(const char *word, char *const *words)
+{
+    double since = now();
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    signal(SIGPIPE, SIG_IGN);
+    start(words, booted);
+    ask("qmp_capabilities", "");
+    await("\"return\"");
+    tell("start", 0, since);
+    boot(word, since);
+    end();
+    look_at_trace(t.tv_sec + t.tv_nsec / 1e9);
+}
+
+static void measure_plugs(int n, char **devices, char *const *words)
+{
+    int files[DEVICES_MAX];
+    double since = now();
+
+    start(words, stopped);
+    ask("qmp_capabilities", "");
+    await("\"return\"");
+    tell("start", 0, since);
+
+    for (int i = 0; i < n; i++) {
+        files[i] = vfio_files();
+        plug(i + 1, devices[i]);
+    }
+    while (n--) {
+        unplug(n + 1, files[n]);
+    }
+    end();
 }
 
 static void touch(size_t bytes)
@@ -226,12 +349,14 @@ static void touch(size_t bytes)
 int main(int argc, char **argv)
 {
     char *devices[DEVICES_MAX];
-    int files[DEVICES_MAX];
     int n = 0, first = 1;
-    double since;
 
     if (argc == 3 && !strcmp(argv[1], "--touch")) {
         touch((size_t)atol(argv[2]) << 20);
+        return 0;
+    }
+    if (argc > 3 && !strcmp(argv[1], "--boot")) {
+        measure_boot(argv[2], argv + 3);
         return 0;
     }
     while (argc > first + 1 && !strcmp(argv[first], "--plug") &&
@@ -242,20 +367,6 @@ int main(int argc, char **argv)
     if (argc <= first) {
         errx(2, "usage: measure [--plug DEVICE]... QEMU ARGUMENT...");
     }
-
-    since = now();
-    start(argc - first, argv + first);
-    ask("qmp_capabilities", "");
-    await("\"return\"");
-    tell("start", 0, since);
-
-    for (int i = 0; i < n; i++) {
-        files[i] = vfio_files();
-        plug(i + 1, devices[i]);
-    }
-    while (n--) {
-        unplug(n + 1, files[n]);
-    }
-    end();
+    measure_plugs(n, devices, argv + first);
     return 0;
 }

@@ -11,9 +11,13 @@
 #   BENCH_PAGES    kinds of memory, see memory_arguments
 #   BENCH_PATHS    none (no device), legacy, iommufd, threads-N (iommufd with
 #                  map-threads=N), apart-N (the same with an object for each
-#                  device); "@NAME" after it selects the QEMU in /opt/NAME
+#                  device), background (map-in-background=on); "@NAME" after it
+#                  selects the QEMU in /opt/NAME
 #   BENCH_CASES    start; plug, which has its own pages; spaces, which also has its
-#                  own paths; reads and viommu, which have their own memory, too
+#                  own paths; boot, of guests with each of BENCH_BOOTED; reads and
+#                  viommu, which have their own memory, too
+#   BENCH_BOOTED   nvme, which firmware drives, too; edu and net (an e1000e), which
+#                  only the guest's kernel drives
 
 . /rig/lib.sh
 . /rig/guest.sh
@@ -61,6 +65,7 @@ object_arguments()
 {
     case ${1%@*} in
     iommufd)   echo "-object iommufd,id=iommufd0" ;;
+    background) echo "-object iommufd,id=iommufd0,map-in-background=on" ;;
     threads-*) n=${1%@*}
                echo "-object iommufd,id=iommufd0,map-threads=${n#threads-}" ;;
     apart-*)   n=${1%@*}
@@ -98,6 +103,27 @@ read_in_guest()
     guest_said reads | awk '{ printf "reads %.3f\n", $1 / 1000 }'
 }
 
+# boot DEVICE PATH OBJECT QEMU...: a Linux in the guest, which uses the device, if it
+# has one. An edu reaches only the first 256 MiB.
+boot()
+{
+    append="console=ttyS0 quiet panic=-1 8250.nr_uarts=1"
+    case $1 in
+    nvme) host=$VFIO_TEST_NVME0 task=boot word='guest: data' ;;
+    edu)  host=$DEVICE task=first word='guest: edu' append="$append mem=256M" ;;
+    net)  host=$VFIO_TEST_NET0 task=nothing word='guest: end' ;;
+    esac
+    device="-device vfio-pci,host=$host${3:+,iommufd=iommufd0}"
+    case $2 in
+    none*) device='' task=nothing word='guest: end' ;;
+    esac
+    shift 3
+    # xsave: see guest.sh
+    # shellcheck disable=SC2086 # words
+    /rig/tests/measure --boot "$word" "$@" -cpu host,xsave=off -kernel /rig/bzImage \
+        -initrd /rig/guest.cpio -append "$append task=$task" $device
+}
+
 # compare_viommu: prints lines of text; this test itself alternates the paths page
 # by page.
 compare_viommu()
@@ -114,6 +140,8 @@ measure()
 {
     name=qemu
     [ "${2%@*}" = "$2" ] || name=${2#*@}
+    libraries=/opt/$name/lib/x86_64-linux-gnu
+    [ ! -d "$libraries" ] || export LD_LIBRARY_PATH="$libraries"
     iommufd=$(object_arguments "$2")
     qemu="/opt/$name/bin/qemu-system-x86_64 -machine pc -accel ${BENCH_ACCEL:-kvm} \
 -m $4 $(memory_arguments "$3" "$4") $iommufd"
@@ -125,6 +153,8 @@ measure()
     start:*)
         /rig/tests/measure $qemu \
             -device "vfio-pci,host=$DEVICE${iommufd:+,iommufd=iommufd0}" ;;
+    boot-*:*)
+        boot "${1#boot-}" "$2" "$iommufd" $qemu ;;
     reads:*)
         read_in_guest "$2" ;;
     plug:*|spaces:*)
@@ -145,11 +175,24 @@ rounds()
     while [ "$round" -le "$BENCH_ROUNDS" ]; do
         for path in $4; do
             [ "$1:${path%@*}" != plug:none ] || continue
-            measure "$1" "$path" "$2" "$3" >/tmp/measured || exit 1
+            (measure "$1" "$path" "$2" "$3") >/tmp/measured || exit 1
             [ "$round" -eq 0 ] ||
                 sed "s/^/$1,$3,$2,$path,$round,/; s/ /,/" /tmp/measured
         done
         round=$((round + 1))
+    done
+}
+
+# cases: those of BENCH_CASES, one for each device that is booted with
+cases()
+{
+    for name in $BENCH_CASES; do
+        case $name in
+        boot) for device in $BENCH_BOOTED; do
+                  echo "boot-$device"
+              done ;;
+        *)    echo "$name" ;;
+        esac
     done
 }
 
@@ -158,7 +201,7 @@ rounds()
 
 warm=
 echo "case,mib,pages,path,round,what,seconds"
-for case in $BENCH_CASES; do
+for case in $(cases); do
     case $case in
     reads)  rounds reads thp "$GUEST_MEMORY" "legacy iommufd"
             continue ;;
@@ -168,6 +211,7 @@ for case in $BENCH_CASES; do
     kinds=$BENCH_PAGES paths=$BENCH_PATHS
     case $case in
     plug)   kinds="thp prealloc" ;;
+    boot-net) bind_driver "$VFIO_TEST_NET0" vfio-pci || exit 1 ;;
     spaces) kinds="thp small" paths="legacy apart-1 apart-2 threads-1 threads-2" ;;
     esac
     for pages in $kinds; do

@@ -5,8 +5,8 @@
 
 A cell is the median, with the lowest and the highest in brackets, and the ratio
 of the median to that of the legacy path. From each start the time is subtracted
-that the same QEMU needs without the device. For each kind of pages there are files
-start-PAGES.tsv and spaces-PAGES.tsv in DIRECTORY, as far as they were measured.
+that the same QEMU needs without the device, but not where a guest boots. For each
+kind of pages there are files CASE-PAGES.tsv in DIRECTORY, as far as they were measured.
 """
 
 import csv
@@ -33,10 +33,20 @@ TITLES = {
     ('spaces', 'unplug2'): 'unplug of the second device there',
     ('spaces', 'unplug1'): 'unplug of the last device there',
     ('reads', 'reads'): 'a thousand reads from an NVMe disk, in the guest',
+    **{(f'boot-{device}', what): f'a guest with {name}: {title}'
+       for device, name in (('nvme', 'an NVMe disk'), ('edu', 'an edu'),
+                            ('net', 'an e1000e'))
+       for what, title in (
+           ('start', 'from exec to the first answer of the monitor'),
+           ('bit', 'from exec until the guest first sets Bus Master Enable'),
+           ('go', 'from exec until it went on, if it had to wait then'),
+           ('boot', 'from exec to the first byte by DMA, or to its end without '
+                    'a device'))},
 }
 
 # What is plotted over the memory
-PLOTS = [('start', 'start'), ('spaces', 'plug2')]
+PLOTS = [('start', 'start'), ('spaces', 'plug2'), ('boot-nvme', 'boot'),
+         ('boot-edu', 'boot')]
 
 PAGES = {
     'small': 'pages of 4 KiB, never touched',
@@ -87,22 +97,22 @@ def cell(seconds, reference):
 
 def print_table(rows):
     """@rows: {mib: {path: [seconds]}}"""
-    paths = [path for path in next(iter(rows.values()))]
+    paths = list(dict.fromkeys(path for cells in rows.values() for path in cells))
     width = 2 + max([30] + [len(path) for path in paths])
     print('    MiB  ' + ''.join(path.ljust(width) for path in paths).rstrip())
     for mib, cells in sorted(rows.items()):
         reference = cells.get(REFERENCE)
         line = ''.join(
-            cell(cells[path], path != baseline_of(path) and reference)
-            .ljust(width) for path in paths)
+            (cell(cells[path], path != baseline_of(path) and reference)
+             if cells[path] else '').ljust(width) for path in paths)
         print(f'  {mib:5}  {line.rstrip()}')
     print()
 
 
-def write_data(path, rows):
+def write_data(path, rows, with_baselines):
     """For gnuplot: MiB, then the median, lowest and highest of each path"""
     paths = [name for name in next(iter(rows.values()))
-             if name != baseline_of(name)]
+             if with_baselines or name != baseline_of(name)]
     with open(path, 'w') as file:
         print('MiB', *(f'{name}\tlow\thigh' for name in paths), sep='\t',
               file=file)
@@ -126,7 +136,8 @@ def main(source, directory):
     print(*remarks, sep='\n')
     for case, what in PLOTS:
         for pages, rows in figures[case, what].items():
-            write_data(Path(directory) / f'{case}-{pages}.tsv', rows)
+            write_data(Path(directory) / f'{case}-{pages}.tsv', rows,
+                       case.startswith('boot'))
 
 
 if __name__ == '__main__':
