@@ -350,5 +350,15 @@ bool vfio_cdev_get_info(VFIODevice *vbasedev, Error **errp)
     vbasedev->num_regions = info.num_regions;
     vbasedev->num_irqs = info.num_irqs;
     vbasedev->reset_works = !!(info.flags & VFIO_DEVICE_FLAGS_RESET);
+    vbasedev->fresh = vbasedev->reset_works;
     return true;
+}
+
+bool vfio_cdev_is_fresh(VFIODevice *vbasedev)
+{
+    bool is_fresh = vbasedev->fresh && vbasedev->pins;
+
+    trace_vfio_cdev_is_fresh(vbasedev->name, is_fresh);
+    vbasedev->fresh = false;
+    return is_fresh;
 }

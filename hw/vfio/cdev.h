@@ -91,6 +91,19 @@ bool vfio_cdev_detach_ioas(VFIODevice *vbasedev, Error **errp);
  */
 bool vfio_cdev_get_info(VFIODevice *vbasedev, Error **errp);
 
+/**
+ * vfio_cdev_is_fresh: whether the device needs no reset
+ *
+ * The kernel resets a PCI device when it is bound, and VFIO_DEVICE_FLAGS_RESET
+ * says that it could (Linux, drivers/vfio/pci/vfio_pci_core.c,
+ * vfio_pci_core_enable()).  Until something is written to its configuration,
+ * which comes before any other use, it is as that left it.
+ *
+ * True once at most.  Never of a device that was opened by its group, nor of
+ * a mediated one, whose driver decides what is done when it is bound.
+ */
+bool vfio_cdev_is_fresh(VFIODevice *vbasedev);
+
 /*
  * cdev-hint.c: why the kernel said no, and what the user can do about it
  *

@@ -298,6 +298,25 @@ static void check_reset(const char *name)
     stop(edu);
 }
 
+/*
+ * By iommufd, the kernel has reset it when QEMU bound it.  From then on it is
+ * reset each time.
+ */
+static void test_start_resets_once(void)
+{
+    VFIOEdu *edu = start_with(vfio_rig_device("EDU0"));
+    int resets = count_device_resets(edu);
+
+    g_assert_cmpint(resets, ==, vfio_rig_iommufd() ? 0 : 1);
+    check_small_dma(edu);
+    for (int i = 0; i < 2; i++) {
+        vfio_machine_reset(edu->machine);
+        resets++;
+        g_assert_cmpint(count_device_resets(edu), ==, resets);
+    }
+    stop(edu);
+}
+
 static void test_reset_stops_dma(void)
 {
     check_reset("EDU0");
@@ -442,6 +461,7 @@ int main(int argc, char **argv)
     vfio_rig_add("msi-delivered", VFIO_RIG_BOTH, test_msi_delivered);
     vfio_rig_add("msi-follows-dma", VFIO_RIG_BOTH, test_msi_follows_dma);
     vfio_rig_add("intx-delivered", VFIO_RIG_BOTH, test_intx_delivered);
+    vfio_rig_add("start-resets-once", VFIO_RIG_BOTH, test_start_resets_once);
     vfio_rig_add("reset-stops-dma", VFIO_RIG_BOTH, test_reset_stops_dma);
     vfio_rig_add("reset-returns-to-intx", VFIO_RIG_BOTH,
                  test_reset_returns_to_intx);
