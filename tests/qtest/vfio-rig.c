@@ -6,6 +6,7 @@
 
 #include <glib/gstdio.h>
 #include <sys/prctl.h>
+#include <sys/utsname.h>
 
 #include "hw/pci/pci_regs.h"
 #include "libqos/pci-pc.h"
@@ -50,6 +51,17 @@ bool vfio_rig_iommufd(void)
 bool vfio_rig_kernel_is(const char *kernel)
 {
     return g_str_equal(g_getenv("VFIO_TEST_KERNEL") ?: "plain", kernel);
+}
+
+bool vfio_rig_linux_since(int major, int minor)
+{
+    struct utsname name;
+    int has_major, has_minor;
+
+    g_assert_cmpint(uname(&name), ==, 0);
+    g_assert_cmpint(sscanf(name.release, "%d.%d", &has_major, &has_minor), ==,
+                    2);
+    return has_major > major || (has_major == major && has_minor >= minor);
 }
 
 const VFIORigIommu *vfio_rig_iommu(void)

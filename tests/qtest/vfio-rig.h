@@ -83,6 +83,9 @@ void vfio_rig_use(const char *mode);
 bool vfio_rig_iommufd(void);
 bool vfio_rig_kernel_is(const char *kernel);
 
+/* Whether the kernel is Linux @major.@minor or newer */
+bool vfio_rig_linux_since(int major, int minor);
+
 /* What VFIO_TEST_IOMMU says */
 const VFIORigIommu *vfio_rig_iommu(void);
 

@@ -79,6 +79,21 @@ static void stop(VFIOMachine *m)
     vfio_rig_bind("PF0", "nvme");
 }
 
+/*
+ * A VF needs a token if its PF is with vfio-pci: by its group on any kernel, by
+ * iommufd on newer ones.
+ */
+static bool needs_token(void)
+{
+    return !vfio_rig_iommufd() || vfio_rig_linux_since(6, 17);
+}
+
+/* For the PF and its VFs: an option, or "" */
+static const char *token_option(void)
+{
+    return needs_token() ? ",vf-token=" TOKEN : "";
+}
+
 /* @options: more of them, or "" */
 static char *plug_vf_with(VFIOMachine *m, const char *options)
 {
@@ -120,10 +135,10 @@ static void check_pf(VFIOMachine *m)
 
 static void test_vf_beside_its_pf(void)
 {
-    VFIOMachine *m = start();
+    VFIOMachine *m = start_with(token_option());
 
     check_pf(m);
-    g_assert_null(plug_vf(m));
+    g_assert_null(plug_vf_with(m, token_option()));
     g_assert_cmphex(nvme_read(m, VF_SLOT, NVME_CSTS), ==, NVME_CSTS_CFS);
     check_pf(m);
     stop(m);
@@ -131,24 +146,35 @@ static void test_vf_beside_its_pf(void)
 
 static void test_vf_in_another_qemu(void)
 {
-    VFIOMachine *m = start();
+    VFIOMachine *m = start_with(token_option());
     VFIOMachine *other = vfio_machine_start(" ");
 
-    g_assert_null(plug_vf(other));
+    g_assert_null(plug_vf_with(other, token_option()));
     g_assert_cmphex(nvme_read(other, VF_SLOT, NVME_CSTS), ==, NVME_CSTS_CFS);
     check_pf(m);
     vfio_machine_stop(other);
     stop(m);
 }
 
-/* By its group, a VF needs a token if its PF is with vfio-pci. */
+static void check_refused(VFIOMachine *m, const char *options,
+                          const char *words)
+{
+    g_autofree char *reason = plug_vf_with(m, options);
+
+    g_test_message("%s: %s", options, reason);
+    g_assert_nonnull(reason);
+    g_assert_nonnull(strstr(reason, words));
+}
+
 static void test_vf_refused_without_token(void)
 {
     VFIOMachine *m = start();
-    g_autofree char *reason = plug_vf(m);
 
-    g_assert_nonnull(reason);
-    g_assert_nonnull(strstr(reason, "Permission denied"));
+    check_refused(m, "", "Permission denied");
+    if (vfio_rig_iommufd()) {
+        check_refused(m, "", "VF token, which is not given: Permission denied; "
+                      "give the same vf-token= to the PF and to its VFs");
+    }
     check_pf(m);
     stop(m);
 }
@@ -157,11 +183,11 @@ static void test_vf_refused_without_token(void)
 static void test_token_opens_vf(void)
 {
     VFIOMachine *m = start_with(",vf-token=" TOKEN);
-    g_autofree char *none = plug_vf(m);
-    g_autofree char *other = plug_vf_with(m, ",vf-token=" OTHER_TOKEN);
 
-    g_assert_nonnull(strstr(none, "Permission denied"));
-    g_assert_nonnull(strstr(other, "Permission denied"));
+    check_refused(m, "", "Permission denied");
+    check_refused(m, ",vf-token=" OTHER_TOKEN,
+                  vfio_rig_iommufd() ? "VF token, which is not this one"
+                                     : "Permission denied");
     g_assert_null(plug_vf_with(m, ",vf-token=" TOKEN));
     check_pf(m);
     stop(m);
@@ -187,17 +213,28 @@ static void test_token_without_effect(void)
     unlink(errors);
 }
 
-/* Newer kernels, which tests/rig/fault.c plays */
-
-static void check_refused(VFIOMachine *m, const char *options,
-                          const char *words)
+/* An edu is neither a PF nor a VF. */
+static void check_edu_takes_no_token(VFIOMachine *m)
 {
-    g_autofree char *reason = plug_vf_with(m, options);
+    g_autofree char *edu = g_strdup_printf("%s,addr=%d,vf-token=" TOKEN,
+                                           vfio_rig_device("EDU0"), VF_SLOT);
+    g_autofree char *reason = vfio_machine_device_add(m, edu);
 
-    g_test_message("%s: %s", options, reason);
     g_assert_nonnull(reason);
-    g_assert_nonnull(strstr(reason, words));
+    g_test_message("%s", reason);
+    g_assert_nonnull(strstr(reason, "the device takes no VF token"));
+    g_assert_nonnull(strstr(reason, "leave it out"));
 }
+
+static void test_token_of_no_use(void)
+{
+    VFIOMachine *m = vfio_machine_start(" ");
+
+    check_edu_takes_no_token(m);
+    vfio_machine_stop(m);
+}
+
+/* Newer kernels, which tests/rig/fault.c plays */
 
 static VFIOMachine *start_newer(VFIOFaultTokens tokens, const char *token)
 {
@@ -232,14 +269,8 @@ static void test_newer_kernel_asks_for_token(void)
 static void test_newer_kernel_refuses_token(void)
 {
     VFIOMachine *m = start_newer(VFIO_FAULT_TOKENS_REFUSED, NULL);
-    g_autofree char *edu = g_strdup_printf("%s,addr=%d,vf-token=" TOKEN,
-                                           vfio_rig_device("EDU0"), VF_SLOT);
-    g_autofree char *reason = vfio_machine_device_add(m, edu);
 
-    g_assert_nonnull(reason);
-    g_test_message("%s", reason);
-    g_assert_nonnull(strstr(reason, "the device takes no VF token"));
-    g_assert_nonnull(strstr(reason, "leave it out"));
+    check_edu_takes_no_token(m);
     check_refused(m, ",vf-token=" TOKEN, "Invalid argument");
     g_assert_null(plug_vf(m));
     stop_newer(m);
@@ -414,10 +445,14 @@ static void test_many_in_one_vm(void)
     vfio_rig_check_nvme_reads("PF0");
 }
 
-/* The library is not there with sanitizers, which want to be loaded first. */
+/*
+ * Before the kernel is newer itself.  The library is not there with sanitizers,
+ * which want to be loaded first.
+ */
 static bool plays_kernels(void)
 {
-    return vfio_rig_iommufd() && !g_getenv("VFIO_TEST_SANITIZED");
+    return vfio_rig_iommufd() && !needs_token() &&
+           !g_getenv("VFIO_TEST_SANITIZED");
 }
 
 int main(int argc, char **argv)
@@ -431,11 +466,16 @@ int main(int argc, char **argv)
                  test_vf_beside_its_pf);
     vfio_rig_add("vf-in-another-qemu", VFIO_RIG_IOMMUFD_ONLY,
                  test_vf_in_another_qemu);
-    vfio_rig_add("vf-refused-without-token", VFIO_RIG_LEGACY_ONLY,
-                 test_vf_refused_without_token);
-    vfio_rig_add("token-opens-vf", VFIO_RIG_LEGACY_ONLY, test_token_opens_vf);
-    vfio_rig_add("token-without-effect", VFIO_RIG_IOMMUFD_ONLY,
-                 test_token_without_effect);
+    if (needs_token()) {
+        vfio_rig_add("vf-refused-without-token", VFIO_RIG_BOTH,
+                     test_vf_refused_without_token);
+        vfio_rig_add("token-opens-vf", VFIO_RIG_BOTH, test_token_opens_vf);
+        vfio_rig_add("token-of-no-use", VFIO_RIG_IOMMUFD_ONLY,
+                     test_token_of_no_use);
+    } else {
+        vfio_rig_add("token-without-effect", VFIO_RIG_IOMMUFD_ONLY,
+                     test_token_without_effect);
+    }
     if (plays_kernels()) {
         vfio_rig_add("newer-kernel-asks-for-token", VFIO_RIG_IOMMUFD_ONLY,
                      test_newer_kernel_asks_for_token);
@@ -447,7 +487,8 @@ int main(int argc, char **argv)
     vfio_rig_add("token-hides-no-reason", VFIO_RIG_IOMMUFD_ONLY,
                  test_token_hides_no_reason);
     /* By iommufd whichever path is tested, which Debian's own kernel lacks */
-    if (g_file_test("/dev/iommu", G_FILE_TEST_EXISTS)) {
+    if (g_file_test("/dev/iommu", G_FILE_TEST_EXISTS) &&
+        !vfio_rig_linux_since(6, 17)) {
         vfio_rig_add("bind-takes-no-token", VFIO_RIG_BOTH,
                      test_bind_takes_no_token);
     }
