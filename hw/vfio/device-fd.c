@@ -5,7 +5,8 @@
  * A management program opens the character device, and QEMU need not even see
  * its node.  The descriptor's device number says which device it is: the link
  * of that number in /sys/dev/char leads to vfio-dev/vfioN in the device's own
- * folder.  If /sys is not visible, nothing is known but the descriptor.
+ * folder.  If /sys is not visible, nothing is known but the descriptor, and the
+ * device's name where /proc tells it.
  *
  * hw/vfio/vfio-device.h says who closes the descriptor.
  */
@@ -167,10 +168,38 @@ bool vfio_device_take_fd(VFIODevice *vbasedev, const char *other, Error **errp)
     return true;
 }
 
+/*
+ * The folder's name as /proc tells it, since Linux 6.18; NULL if it does not.
+ * To be freed.
+ */
+static char *fd_proc_name(int fd)
+{
+    static const char key[] = "vfio-device-syspath:";
+    g_autofree char *path = g_strdup_printf("/proc/self/fdinfo/%d", fd);
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL)) {
+        return NULL;
+    }
+
+    lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        if (g_str_has_prefix(*line, key)) {
+            return g_path_get_basename(*line + strlen(key));
+        }
+    }
+    return NULL;
+}
+
 char *vfio_device_kernel_name(VFIODevice *vbasedev)
 {
-    if (!vbasedev->sysfsdev) {
-        return g_strdup_printf("fd=%s", vbasedev->fd_param);
+    char *name;
+
+    if (vbasedev->sysfsdev) {
+        return g_path_get_basename(vbasedev->sysfsdev);
     }
-    return g_path_get_basename(vbasedev->sysfsdev);
+
+    name = fd_proc_name(vbasedev->fd);
+    return name ?: g_strdup_printf("fd=%s", vbasedev->fd_param);
 }

@@ -260,6 +260,7 @@ static VFIOMachine *start_without_sysfs(const Given *given,
     return m;
 }
 
+/* Newer kernels tell in /proc which device a descriptor is of. */
 static void test_without_sysfs(void)
 {
     Given given = give("EDU0");
@@ -267,7 +268,8 @@ static void test_without_sysfs(void)
     g_autofree char *name = g_strdup_printf("fd=%d", given.cdev);
 
     check_dma(m);
-    check_called(m, name);
+    check_called(m, vfio_rig_linux_since(6, 18) ? vfio_rig_address("EDU0")
+                                                : name);
     vfio_machine_stop(m);
     free_given(&given);
 }
@@ -446,6 +448,49 @@ static void test_refused(const void *data)
     vfio_machine_stop(m);
 }
 
+/* A device without an IOMMU, which has a character device since Linux 7.3 */
+
+static void check_no_iommu(const char *text)
+{
+    check_has(text, vfio_rig_address("EDU0"));
+    check_has(text, "no IOMMU stands between this device and the host's "
+              "memory");
+    check_has(text, "switch the host's IOMMU on");
+}
+
+static void test_without_iommu_at_start(void)
+{
+    Given given = give("EDU0");
+    g_autofree char *options =
+        g_strdup_printf("-machine pc -nodefaults -object iommufd,id=" GIVEN
+                        " -device vfio-pci,fd=%d,iommufd=" GIVEN, given.cdev);
+    g_autofree char *text = NULL;
+    int status = vfio_rig_run_qemu(options, NULL, &text);
+
+    vfio_rig_check_refusal(status, text);
+    check_no_iommu(text);
+    check_has(text, "enable_unsafe_noiommu_mode");
+    free_given(&given);
+}
+
+/* QEMU has nothing of the device then, which the next one can try. */
+static void test_without_iommu_by_device_add(void)
+{
+    VFIOMachine *m = vfio_machine_start(" ");
+    g_autofree char *node = vfio_rig_cdev_node("EDU0");
+    g_autofree char *device = g_strdup_printf("%s,addr=%d",
+                                              vfio_rig_device("EDU0"), SLOT);
+    g_autofree char *before = vfio_machine_state(m);
+    g_autofree char *by_name = add_device_name(m, node, VFIO_RIG_IOMMUFD);
+    g_autofree char *by_host = vfio_machine_device_add(m, device);
+    g_autofree char *after = vfio_machine_state(m);
+
+    check_no_iommu(by_name);
+    check_no_iommu(by_host);
+    g_assert_cmpstr(after, ==, before);
+    vfio_machine_stop(m);
+}
+
 static void check_device_error(VFIOMachine *m, const char *device,
                                const char *word)
 {
@@ -611,6 +656,14 @@ int main(int argc, char **argv)
     /* So that the kernel counts what the QEMUs lock */
     prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK);
     limit_memlock(0, RLIM_INFINITY);
+
+    if (vfio_rig_kernel_is("noiommu")) {
+        add("refused/without-iommu/at-start", test_without_iommu_at_start);
+        add("refused/without-iommu/by-device-add",
+            test_without_iommu_by_device_add);
+        add("given/mdev", test_mdev);
+        return g_test_run();
+    }
 
     add("given/by-number", test_by_number);
     add("given/by-name", test_by_name);

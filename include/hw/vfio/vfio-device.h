@@ -54,7 +54,7 @@ bool vfio_device_take_fd(VFIODevice *vbasedev, const char *other,
 
 /**
  * vfio_device_kernel_name: the name of the device's folder in sysfs, such as
- * "0000:01:00.0"; "fd=FD" if that is not known.  To be freed.
+ * "0000:01:00.0"; "fd=FD" if neither sysfs nor /proc tells it.  To be freed.
  */
 char *vfio_device_kernel_name(VFIODevice *vbasedev);
 
