@@ -15,35 +15,29 @@
 
 #define KIB 1024ull
 
-typedef struct Sparse {
-    struct vfio_region_info info;
-    struct vfio_region_info_cap_sparse_mmap cap;
-    struct vfio_region_sparse_mmap_area areas[2];
-} Sparse;
-
 /* A caller that has too little room is told how much it takes. */
-static void add_parts(Sparse *sparse)
+static void add_parts(struct vfio_region_info *info)
 {
-    struct vfio_region_info *info = &sparse->info;
+    struct vfio_region_info_cap_sparse_mmap *cap = (void *)(info + 1);
+    __u32 needed = sizeof(*info) + sizeof(*cap) + 2 * sizeof(cap->areas[0]);
     __u32 room = info->argsz;
 
     info->flags |= VFIO_REGION_INFO_FLAG_CAPS;
-    info->argsz = sizeof(*sparse);
+    info->argsz = needed;
     info->cap_offset = 0;
-    if (room < sizeof(*sparse)) {
+    if (room < needed) {
         return;
     }
     info->cap_offset = sizeof(*info);
-    sparse->cap = (struct vfio_region_info_cap_sparse_mmap) {
-        .header = { .id = VFIO_REGION_INFO_CAP_SPARSE_MMAP, .version = 1 },
-        .nr_areas = 2,
-    };
-    sparse->areas[0] = (struct vfio_region_sparse_mmap_area) {
-        .offset = 64 * KIB, .size = 64 * KIB,
-    };
-    sparse->areas[1] = (struct vfio_region_sparse_mmap_area) {
-        .offset = 256 * KIB, .size = 256 * KIB,
-    };
+    cap->header.id = VFIO_REGION_INFO_CAP_SPARSE_MMAP;
+    cap->header.version = 1;
+    cap->header.next = 0;
+    cap->nr_areas = 2;
+    cap->reserved = 0;
+    cap->areas[0].offset = 64 * KIB;
+    cap->areas[0].size = 64 * KIB;
+    cap->areas[1].offset = 256 * KIB;
+    cap->areas[1].size = 256 * KIB;
 }
 
 int ioctl(int fd, unsigned long request, ...)
@@ -62,7 +56,7 @@ int ioctl(int fd, unsigned long request, ...)
     if (room && ret == 0 && info->index == VFIO_PCI_BAR2_REGION_INDEX &&
         info->size == 1024 * KIB) {
         info->argsz = room;
-        add_parts((Sparse *)info);
+        add_parts(info);
     }
     return ret;
 }
