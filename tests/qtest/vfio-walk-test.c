@@ -286,6 +286,12 @@ static GArray *memory_regions(VFIOWalker *w)
     return vfio_machine_regions(w->scene.machine, w->scene.regions);
 }
 
+/* Between two looks memory may have gone, and other of its name have come. */
+static GArray *memory_regions_anew(VFIOWalker *w)
+{
+    return vfio_machine_regions(w->scene.machine, NULL);
+}
+
 static const VFIOWalkStep memory_steps[] = {
     { 12, plug_dimm },
     { 8, unplug_dimm },
@@ -351,7 +357,7 @@ static void test_later(void)
         .steps = later_steps,
         .default_steps = 400,
         .start = start_virtio_mem,
-        .regions = memory_regions,
+        .regions = memory_regions_anew,
     };
 
     g_setenv("VFIO_TEST_BACKGROUND", "yes", true);
