@@ -81,18 +81,19 @@ static void tell(const char *what, int n, double since)
 
 /* QEMU */
 
+/* QEMU looks for a qtest server's under no other name. */
 static char *const common[] = {
     "-nodefaults", "-no-user-config", "-display", "none",
     "-chardev", "socket,id=qmp,fd=10", "-mon", "chardev=qmp,mode=control",
-    "-chardev", "socket,id=guest,fd=11", NULL,
+    "-chardev", "socket,id=qtest,fd=11", NULL,
 };
 
 static char *const stopped[] = {
-    "-S", "-qtest", "chardev:guest", "-qtest-log", "/dev/null", NULL,
+    "-S", "-qtest", "chardev:qtest", "-qtest-log", "/dev/null", NULL,
 };
 
 static char *const booted[] = {
-    "-serial", "chardev:guest", "-msg", "timestamp=on",
+    "-serial", "chardev:qtest", "-msg", "timestamp=on",
     "-D", TRACE, "-trace", "enable=vfio_pci_write_config",
     "-trace", "enable=vfio_background_w*", NULL,
 };
