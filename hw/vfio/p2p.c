@@ -85,13 +85,13 @@ void vfio_p2p_add(VFIOP2P *p2p, const VFIOP2PMap *map)
     count(p2p, map, 1);
 }
 
-/* Some nodes of a tree, which can be removed meanwhile */
+/* Copies of some nodes of a tree: the nodes themselves may go meanwhile. */
 
 typedef struct Search {
     const VFIOP2P *p2p;
     VFIODevice *owner;      /* of it alone; NULL: of any */
     bool (*matches)(const VFIOP2P *p2p, const Node *node);
-    GPtrArray *found;
+    GArray *found;
 } Search;
 
 static gboolean look_at(void *key, void *value, void *opaque)
@@ -101,23 +101,29 @@ static gboolean look_at(void *key, void *value, void *opaque)
 
     if ((!search->owner || node->map.owner == search->owner) &&
         search->matches(search->p2p, node)) {
-        g_ptr_array_add(search->found, node);
+        g_array_append_val(search->found, *node);
     }
     return false;
 }
 
-static GPtrArray *find(const VFIOP2P *p2p, VFIODevice *owner,
-                       bool (*matches)(const VFIOP2P *p2p, const Node *node))
+static GArray *find(const VFIOP2P *p2p, VFIODevice *owner,
+                    bool (*matches)(const VFIOP2P *p2p, const Node *node))
 {
     Search search = {
         .p2p = p2p,
         .owner = owner,
         .matches = matches,
-        .found = g_ptr_array_new(),
+        .found = g_array_new(false, false, sizeof(Node)),
     };
 
     g_tree_foreach(p2p->tree, look_at, &search);
     return search.found;
+}
+
+/* The @i-th that was found; NULL if it has gone since then */
+static Node *found_node(const VFIOP2P *p2p, GArray *found, unsigned i)
+{
+    return g_tree_lookup(p2p->tree, &g_array_index(found, Node, i));
 }
 
 static bool any(const VFIOP2P *p2p, const Node *node)
@@ -143,7 +149,7 @@ static bool can_be_mapped(const VFIOP2P *p2p, const Node *node)
 static bool has(const VFIOP2P *p2p, VFIODevice *owner,
                 bool (*matches)(const VFIOP2P *p2p, const Node *node))
 {
-    g_autoptr(GPtrArray) found = find(p2p, owner, matches);
+    g_autoptr(GArray) found = find(p2p, owner, matches);
 
     return found->len;
 }
@@ -165,7 +171,10 @@ bool vfio_p2p_is_reached(VFIODevice *owner)
     return false;
 }
 
-/* Mapping it adds another node. */
+/*
+ * Mapping it adds another node.  If an unmap has failed, what is in its way is
+ * cleared, which may take other nodes away.
+ */
 static void map_anew(VFIOP2P *p2p, Node *node)
 {
     VFIOContainer *base = &p2p->container->base;
@@ -183,10 +192,14 @@ static void map_anew(VFIOP2P *p2p, Node *node)
 
 static void map_what_can_be(VFIOP2P *p2p, VFIODevice *owner)
 {
-    g_autoptr(GPtrArray) found = find(p2p, owner, can_be_mapped);
+    g_autoptr(GArray) found = find(p2p, owner, can_be_mapped);
 
     for (unsigned i = 0; i < found->len; i++) {
-        map_anew(p2p, g_ptr_array_index(found, i));
+        Node *node = found_node(p2p, found, i);
+
+        if (node) {
+            map_anew(p2p, node);
+        }
     }
 }
 
@@ -209,10 +222,10 @@ void vfio_p2p_revoked(VFIODevice *owner)
     VFIOP2P *p2p;
 
     QLIST_FOREACH(p2p, &all_p2p, next) {
-        g_autoptr(GPtrArray) found = find(p2p, owner, is_mapped);
+        g_autoptr(GArray) found = find(p2p, owner, is_mapped);
 
         for (unsigned i = 0; i < found->len; i++) {
-            ((Node *)g_ptr_array_index(found, i))->dead = true;
+            found_node(p2p, found, i)->dead = true;
         }
     }
 }
@@ -222,10 +235,10 @@ void vfio_p2p_leave(VFIODevice *owner)
     VFIOP2P *p2p;
 
     QLIST_FOREACH(p2p, &all_p2p, next) {
-        g_autoptr(GPtrArray) found = find(p2p, owner, any);
+        g_autoptr(GArray) found = find(p2p, owner, any);
 
         for (unsigned i = 0; i < found->len; i++) {
-            drop(p2p, g_ptr_array_index(found, i));
+            drop(p2p, found_node(p2p, found, i));
         }
     }
     vfio_dma_buf_close(owner);
