@@ -359,6 +359,5 @@ bool vfio_cdev_is_fresh(VFIODevice *vbasedev)
     bool is_fresh = vbasedev->fresh && vbasedev->pins;
 
     trace_vfio_cdev_is_fresh(vbasedev->name, is_fresh);
-    vbasedev->fresh = false;
     return is_fresh;
 }

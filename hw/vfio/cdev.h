@@ -97,10 +97,11 @@ bool vfio_cdev_get_info(VFIODevice *vbasedev, Error **errp);
  * The kernel resets a PCI device when it is bound, and VFIO_DEVICE_FLAGS_RESET
  * says that it could (Linux, drivers/vfio/pci/vfio_pci_core.c,
  * vfio_pci_core_enable()).  Until something is written to its configuration,
- * which comes before any other use, it is as that left it.
+ * which comes before any other use, it is as that left it.  QEMU's own resets
+ * begin with such a write, so that this is asked before it.
  *
- * True once at most.  Never of a device that was opened by its group, nor of
- * a mediated one, whose driver decides what is done when it is bound.
+ * Never true of a device that was opened by its group, nor of a mediated one,
+ * whose driver decides what is done when it is bound.
  */
 bool vfio_cdev_is_fresh(VFIODevice *vbasedev);
 
