@@ -270,7 +270,8 @@ static void test_migrate(void)
     check_sent(move.from);
     wait_status(move.to, "completed");
     run(move.to);
-    vfio_machine_check_run_state(move.from, "postmigrate");
+    g_assert_true(vfio_rig_wait(vfio_machine_has_run_state(move.from,
+                                                           "postmigrate")));
     vfio_machine_stop(move.from);
 
     check_moved(move.mtty, move.to, "on the way");

@@ -60,13 +60,15 @@ static QDict *query(VFIOMachine *m)
     return info;
 }
 
-static bool has_status(VFIOMachine *m, const char *status)
+/* The status comes a moment before the run state, and cont needs both. */
+static bool has_completed(VFIOMachine *m)
 {
     QDict *info = query(m);
-    bool has = g_str_equal(qdict_get_try_str(info, "status") ?: "", status);
+    bool has = g_str_equal(qdict_get_try_str(info, "status") ?: "",
+                           "completed");
 
     qobject_unref(info);
-    return has;
+    return has && vfio_machine_has_run_state(m, "postmigrate");
 }
 
 /* A machine with @device is not migrated, for a reason that has @what. */
@@ -80,7 +82,7 @@ static void check_blocked(const char *device, const char *what)
     g_free(g_steal_pointer(&error));
     error = refusal(m);
     g_assert_null(error);
-    g_assert_true(vfio_rig_wait(has_status(m, "completed")));
+    g_assert_true(vfio_rig_wait(has_completed(m)));
     vfio_machine_stop(m);
 }
 
@@ -186,7 +188,7 @@ static void check_bytes(VFIOMachine *m)
     QDict *info, *vfio;
 
     g_assert_null(refusal(m));
-    g_assert_true(vfio_rig_wait_for(PATIENCE, has_status(m, "completed")));
+    g_assert_true(vfio_rig_wait_for(PATIENCE, has_completed(m)));
     info = query(m);
     vfio = qdict_get_qdict(info, "vfio");
     g_assert_nonnull(vfio);

@@ -631,13 +631,28 @@ static GPtrArray *descriptors_of(pid_t pid)
     return targets;
 }
 
-void vfio_machine_check_run_state(VFIOMachine *m, const char *state)
+static char *run_state(VFIOMachine *m)
 {
     QDict *reply = qtest_qmp(m->qts, "{ 'execute': 'query-status' }");
+    char *state = g_strdup(qdict_get_str(qdict_get_qdict(reply, "return"),
+                                         "status"));
 
-    g_assert_cmpstr(qdict_get_str(qdict_get_qdict(reply, "return"), "status"),
-                    ==, state);
     qobject_unref(reply);
+    return state;
+}
+
+bool vfio_machine_has_run_state(VFIOMachine *m, const char *state)
+{
+    g_autofree char *now = run_state(m);
+
+    return g_str_equal(now, state);
+}
+
+void vfio_machine_check_run_state(VFIOMachine *m, const char *state)
+{
+    g_autofree char *now = run_state(m);
+
+    g_assert_cmpstr(now, ==, state);
 }
 
 uint64_t vfio_map_error_number(QDict *data, const char *name)

@@ -233,6 +233,7 @@ void vfio_machine_device_del(VFIOMachine *m, const char *id, int slot);
 void vfio_machine_reset(VFIOMachine *m);
 
 /* The machine is in run state @state, as query-status reports it. */
+bool vfio_machine_has_run_state(VFIOMachine *m, const char *state);
 void vfio_machine_check_run_state(VFIOMachine *m, const char *state);
 
 /* The data of the next event IOMMUFD_MAP_ERROR, to be unreferenced */
