@@ -214,12 +214,26 @@ static void trace_chunk(const IOMMUFDWork *work, uint64_t iova, uint64_t size,
 
 /* Chunks */
 
+static unsigned count_chunks(uint64_t iova, uint64_t size, uint64_t chunk)
+{
+    return (iova + size - 1 - QEMU_ALIGN_DOWN(iova, chunk)) / chunk + 1;
+}
+
+/* If two sizes make as many chunks, these end at the same places. */
+uint64_t iommufd_backend_map_chunk(hwaddr iova, uint64_t size, unsigned count)
+{
+    uint64_t chunk = AREA_LIMIT;
+
+    while (count_chunks(iova, size, chunk) < count) {
+        chunk /= 2;
+    }
+    return chunk;
+}
+
 static void cut(IOMMUFDWork *work, uint64_t chunk)
 {
-    uint64_t first = QEMU_ALIGN_DOWN(work->iova, chunk);
-
     work->chunk = chunk;
-    work->count = (work->iova + work->size - 1 - first) / chunk + 1;
+    work->count = count_chunks(work->iova, work->size, chunk);
 }
 
 static void chunk_range(const IOMMUFDWork *work, unsigned i, uint64_t *iova,

@@ -236,6 +236,24 @@ void vfio_background_cancel(VFIOIOMMUFDContainer *container, hwaddr iova,
     }
 }
 
+bool vfio_background_find(VFIOIOMMUFDContainer *container, Range *range,
+                          Range *lowest)
+{
+    VFIOBackgroundMap *map;
+    Range of_map;
+
+    range_make_empty(lowest);
+    for (map = QTAILQ_FIRST(&container->background.maps); map;
+         map = QTAILQ_NEXT(map, next)) {
+        range_set_bounds(&of_map, map->iova, map->iova + map->size - 1);
+        if (range_overlaps_range(range, &of_map) &&
+            (range_is_empty(lowest) || map->iova < range_lob(lowest))) {
+            *lowest = of_map;
+        }
+    }
+    return !range_is_empty(lowest);
+}
+
 void vfio_background_cancel_all(VFIOIOMMUFDContainer *container)
 {
     VFIOBackgroundMap *map;

@@ -21,6 +21,7 @@
 #include "hw/vfio/vfio-device.h"
 #include "qemu/notify.h"
 #include "qemu/queue.h"
+#include "qemu/range.h"
 
 typedef struct VFIOBackgroundMap VFIOBackgroundMap;
 typedef struct VFIOIOMMUFDContainer VFIOIOMMUFDContainer;
@@ -90,6 +91,10 @@ void vfio_background_add(VFIOIOMMUFDContainer *container,
 void vfio_background_cancel(VFIOIOMMUFDContainer *container, hwaddr iova,
                             uint64_t size);
 void vfio_background_cancel_all(VFIOIOMMUFDContainer *container);
+
+/* Set *@lowest to the lowest that waits in @range; false if nothing does. */
+bool vfio_background_find(VFIOIOMMUFDContainer *container, Range *range,
+                          Range *lowest);
 
 /* Map what waits in other containers of the object, to be copied from there. */
 void vfio_background_finish_others(VFIOIOMMUFDContainer *container);

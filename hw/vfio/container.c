@@ -104,6 +104,35 @@ int vfio_dma_unmap(VFIOContainer *container, hwaddr iova, ram_addr_t size,
     return container->ops->dma_unmap(container, iova, size, iotlb);
 }
 
+/* A guest's IOMMU has none, and what is plugged by blocks goes by itself. */
+bool vfio_unmap_section_later(VFIOContainer *container,
+                              MemoryRegionSection *section)
+{
+    return container->ops->unmap_memory_later &&
+           !memory_region_is_iommu(section->mr) &&
+           !memory_region_is_ram_device(section->mr) &&
+           !memory_region_has_ram_discard_manager(section->mr) &&
+           container->ops->unmap_memory_later(container, section);
+}
+
+void vfio_listener_begin(MemoryListener *listener)
+{
+    VFIOContainer *container = container_of(listener, VFIOContainer, listener);
+
+    if (container->ops->begin) {
+        container->ops->begin(container);
+    }
+}
+
+void vfio_listener_commit(MemoryListener *listener)
+{
+    VFIOContainer *container = container_of(listener, VFIOContainer, listener);
+
+    if (container->ops->commit) {
+        container->ops->commit(container);
+    }
+}
+
 bool vfio_container_is_direct(VFIOContainer *container)
 {
     return container->space->as == &address_space_memory;

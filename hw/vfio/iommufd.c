@@ -206,9 +206,11 @@ static int vfio_iommufd_map(VFIOIOMMUFDContainer *container,
                             VFIOIOMMUFDMap *map, hwaddr iova, ram_addr_t size,
                             void *vaddr, bool readonly, bool guest)
 {
-    int ret = vfio_iommufd_map_once(container, map, iova, size, vaddr, readonly,
-                                    guest);
+    int ret;
 
+    vfio_change_make_room(container, iova, size);
+    ret = vfio_iommufd_map_once(container, map, iova, size, vaddr, readonly,
+                                guest);
     if (ret == -EEXIST && container->leftovers &&
         !vfio_iommufd_clear(container, iova, size, false)) {
         ret = vfio_iommufd_map_once(container, map, iova, size, vaddr, readonly,
@@ -398,6 +400,23 @@ static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
     return ret;
 }
 
+int vfio_iommufd_map_memory(VFIOIOMMUFDContainer *container,
+                            MemoryRegionSection *section, hwaddr iova,
+                            ram_addr_t size, void *vaddr)
+{
+    vfio_background_look_again(container);
+    if (!vfio_background_may_wait(container, iova, size)) {
+        return vfio_iommufd_dma_map(&container->base, iova, size, vaddr,
+                                    section->readonly);
+    }
+    if (!vfio_iommufd_memlock_suffices(&container->base, vaddr, size)) {
+        range_set_bounds(&container->failed, iova, iova + size - 1);
+        return -ENOMEM;
+    }
+    vfio_background_add(container, section, iova, size, vaddr);
+    return 0;
+}
+
 static int vfio_iommufd_dma_map_memory(VFIOContainer *base,
                                        MemoryRegionSection *section,
                                        hwaddr iova, ram_addr_t size,
@@ -405,17 +424,8 @@ static int vfio_iommufd_dma_map_memory(VFIOContainer *base,
 {
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
 
-    vfio_background_look_again(container);
-    if (!vfio_background_may_wait(container, iova, size)) {
-        return vfio_iommufd_dma_map(base, iova, size, vaddr,
-                                    section->readonly);
-    }
-    if (!vfio_iommufd_memlock_suffices(base, vaddr, size)) {
-        range_set_bounds(&container->failed, iova, iova + size - 1);
-        return -ENOMEM;
-    }
-    vfio_background_add(container, section, iova, size, vaddr);
-    return 0;
+    return vfio_change_come(container, section) ? 0 :
+           vfio_iommufd_map_memory(container, section, iova, size, vaddr);
 }
 
 int vfio_iommufd_map_done(VFIOIOMMUFDContainer *container, int ret,
@@ -511,12 +521,11 @@ static void vfio_iommufd_say_stuck(VFIOIOMMUFDContainer *container, hwaddr iova,
     vfio_guest_log(&container->stuck, err);
 }
 
-static void vfio_iommufd_unmap(VFIOIOMMUFDContainer *container, hwaddr iova,
-                               ram_addr_t size, IOMMUTLBEntry *iotlb)
+void vfio_iommufd_unmap(VFIOIOMMUFDContainer *container, hwaddr iova,
+                        ram_addr_t size, IOMMUTLBEntry *iotlb)
 {
     int ret;
 
-    vfio_missing_remove(&container->missing, iova, size);
     vfio_background_look_again(container);
     vfio_iommufd_forget_far_bar(container, iova, size);
     /* A guest's IOMMU asks for all that it spans; often there is nothing. */
@@ -538,6 +547,7 @@ static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
         return 0;
     }
 
+    vfio_missing_remove(&container->missing, iova, size);
     if (!size) {    /* 2^64 bytes, which no call takes at once */
         vfio_iommufd_unmap(container, 0, half, iotlb);
         vfio_iommufd_unmap(container, half, half, iotlb);
@@ -545,6 +555,38 @@ static int vfio_iommufd_dma_unmap(VFIOContainer *base, hwaddr iova,
         vfio_iommufd_unmap(container, iova, size, iotlb);
     }
     return 0;
+}
+
+static bool vfio_iommufd_unmap_memory_later(VFIOContainer *base,
+                                            MemoryRegionSection *section)
+{
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+
+    return container->leaving || vfio_change_leave(container, section);
+}
+
+static void vfio_iommufd_begin(VFIOContainer *base)
+{
+    vfio_change_begin(vfio_iommufd_container(base));
+}
+
+static void vfio_iommufd_commit(VFIOContainer *base)
+{
+    vfio_change_commit(vfio_iommufd_container(base));
+}
+
+bool vfio_iommufd_find_map(VFIOIOMMUFDContainer *container, Range *range,
+                           Range *lowest)
+{
+    Range waits;
+    bool found = vfio_maps_find(&container->maps, range, lowest);
+
+    if (vfio_background_find(container, range, &waits) &&
+        (!found || range_lob(&waits) < range_lob(lowest))) {
+        *lowest = waits;
+        return true;
+    }
+    return found;
 }
 
 /* A container's life */
@@ -586,6 +628,7 @@ vfio_iommufd_get_container(AddressSpace *as, IOMMUFDBackend *be, Error **errp)
     vfio_start_watch();
     vfio_missing_init(&container->missing, &container->base.listener);
     vfio_replaced_init(&container->replaced, &container->base.listener, as);
+    vfio_change_init(&container->change);
     vfio_maps_init(&container->maps);
     vfio_ram_maps_init(&container->ram_maps, be, ioas_id);
     vfio_p2p_init(&container->p2p, container);
@@ -611,6 +654,7 @@ static void vfio_iommufd_put_container(VFIOIOMMUFDContainer *container)
     vfio_p2p_destroy(&container->p2p);
     vfio_ram_maps_destroy(&container->ram_maps);
     vfio_maps_destroy(&container->maps);
+    vfio_change_destroy(&container->change);
     vfio_replaced_destroy(&container->replaced);
     vfio_missing_destroy(&container->missing);
     vfio_container_destroy(&container->base);
@@ -910,6 +954,9 @@ const VFIOContainerOps vfio_iommufd_ops = {
     .dma_map_bar = vfio_iommufd_dma_map_bar,
     .dma_map_guest = vfio_iommufd_dma_map_guest,
     .dma_unmap = vfio_iommufd_dma_unmap,
+    .unmap_memory_later = vfio_iommufd_unmap_memory_later,
+    .begin = vfio_iommufd_begin,
+    .commit = vfio_iommufd_commit,
     .map_error = vfio_iommufd_map_error,
     .map_failed = vfio_iommufd_map_failed,
     .map_refused = vfio_iommufd_map_refused,

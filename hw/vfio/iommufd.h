@@ -8,6 +8,7 @@
 #define HW_VFIO_IOMMUFD_H
 
 #include "background.h"
+#include "change.h"
 #include "guest-log.h"
 #include "hw/vfio/vfio-common.h"
 #include "hwpt.h"
@@ -36,6 +37,7 @@ struct VFIOIOMMUFDContainer {
     Range failed;   /* what could not be mapped when a map failed last */
     VFIOMissing missing;
     VFIOReplaced replaced;
+    VFIOChange change;
     VFIOMaps maps;
     VFIORAMMaps ram_maps;
     VFIOP2P p2p;
@@ -72,6 +74,23 @@ int vfio_iommufd_map_done(VFIOIOMMUFDContainer *container, int ret,
 void vfio_iommufd_map_half_done(VFIOIOMMUFDContainer *container, hwaddr iova,
                                 uint64_t size, unsigned count,
                                 uint64_t mapped);
+
+/*
+ * For change.c: map and unmap at once, or in the background, what is left of a
+ * change; see VFIOContainerOps
+ */
+int vfio_iommufd_map_memory(VFIOIOMMUFDContainer *container,
+                            MemoryRegionSection *section, hwaddr iova,
+                            ram_addr_t size, void *vaddr);
+void vfio_iommufd_unmap(VFIOIOMMUFDContainer *container, hwaddr iova,
+                        ram_addr_t size, IOMMUTLBEntry *iotlb);
+
+/*
+ * ... and set *@lowest to what is mapped as a whole, or waits to be, and has the
+ * lowest part of @range; false if nothing has
+ */
+bool vfio_iommufd_find_map(VFIOIOMMUFDContainer *container, Range *range,
+                           Range *lowest);
 
 /* map-failure.c: see VFIOContainerOps */
 void vfio_iommufd_map_error(VFIOContainer *base, hwaddr iova, ram_addr_t size,

@@ -82,10 +82,40 @@ void vfio_maps_round(VFIOMaps *maps, Range *range)
                      last ? last->last : range_upb(range));
 }
 
+void vfio_maps_split(VFIOMaps *maps, hwaddr iova, bool up)
+{
+    Map *map = map_in(maps, iova, iova), *upper;
+    uint64_t chunk;
+    hwaddr at;
+
+    if (!map || map->count < 2) {
+        return;
+    }
+    chunk = iommufd_backend_map_chunk(map->iova, map->last - map->iova + 1,
+                                      map->count);
+    at = up ? ROUND_UP(iova, chunk) : ROUND_DOWN(iova, chunk);
+    if (at <= map->iova || at > map->last) {
+        return;
+    }
+
+    upper = g_memdup2(map, sizeof(*map));
+    upper->iova = at;
+    upper->count = (map->last - at) / chunk + 1;
+    map->last = at - 1;
+    map->count -= upper->count;
+    g_tree_insert(maps->tree, upper, upper);
+}
+
 bool vfio_maps_find(VFIOMaps *maps, Range *range, Range *map)
 {
-    Map *found = map_in(maps, range_lob(range), range_upb(range));
+    Map *found = NULL, *lower = map_in(maps, range_lob(range),
+                                       range_upb(range));
 
+    while (lower) {
+        found = lower;
+        lower = found->iova > range_lob(range)
+                ? map_in(maps, range_lob(range), found->iova - 1) : NULL;
+    }
     if (found) {
         range_set_bounds(map, found->iova, found->last);
     }

@@ -41,7 +41,15 @@ void vfio_maps_add(VFIOMaps *maps, hwaddr iova, uint64_t size, unsigned count,
 /* Let @range grow until it cuts nothing that was mapped as a whole. */
 void vfio_maps_round(VFIOMaps *maps, Range *range);
 
-/* Set *@map to something that was mapped in @range; false if nothing was. */
+/**
+ * vfio_maps_split: let a map that begins below @iova and reaches there be two, if
+ * that took several of the kernel's
+ *
+ * @up: they are split at @iova or above it, else at @iova or below it
+ */
+void vfio_maps_split(VFIOMaps *maps, hwaddr iova, bool up);
+
+/* Set *@map to the lowest that was mapped in @range; false if nothing was. */
 bool vfio_maps_find(VFIOMaps *maps, Range *range, Range *map);
 
 /* Whether there is no hole in @range */

@@ -3,7 +3,7 @@
  * Whether QEMU still starts
  *
  * The machine is ready before the start is over: after that come the notifiers
- * that wait for it, and the first reset, in which a q35 maps most of its memory
+ * that wait for it, and the first reset, in which a q35 maps some of its memory
  * anew.  Who starts QEMU takes the start for done when the main loop runs.
  */
 #ifndef HW_VFIO_START_H

@@ -152,6 +152,16 @@ int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
 typedef struct IOMMUFDLater IOMMUFDLater;
 
 /**
+ * iommufd_backend_map_chunk: where the kernel's maps end
+ *
+ * @iova, @size, @count: what was mapped, and how many maps that took
+ *
+ * Returns a power of two, in bytes.  Each of them ends at the next multiple, the
+ * last one with the range.
+ */
+uint64_t iommufd_backend_map_chunk(hwaddr iova, uint64_t size, unsigned count);
+
+/**
  * iommufd_backend_map_begin: begin what iommufd_backend_map_dma() does, in
  * threads, and do not wait for it
  *

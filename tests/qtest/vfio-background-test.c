@@ -317,26 +317,44 @@ static void test_nothing_else_waits(void)
 
 /* What comes in the midst */
 
+/* What is being mapped becomes a part of something larger. */
+static void test_memory_map_grows(void)
+{
+    VFIOMachine *m = start_held("");
+
+    vfio_memory_config_byte(m, 0, I440FX_PAM0, PAM0_RAM);
+    g_assert_cmpint(count_traced(m, "vfio_background_cancel"), ==, 0);
+    g_assert_cmpint(count_traced(m, "vfio_background_add"), ==, 1);
+    g_assert_cmphex(vfio_query_background(m), ==, LATER);
+    vfio_fault_release_maps();
+    check_works(m);
+}
+
 /* A part of what is being mapped becomes something else. */
 static void test_memory_map_changes(void)
 {
-    VFIOMachine *m = start_held("");
+    g_autofree char *device = later_option(0);
+    VFIOMachine *m = vfio_machine_start(" ");
     Meanwhile meanwhile = { .allows = true };
-    QPCIDevice *host = qpci_device_find(m->pci, 0);
+
+    vfio_memory_config_byte(m, 0, I440FX_PAM0, PAM0_RAM);
+    vfio_fault_hold_maps();
+    g_assert_null(vfio_machine_device_add(m, device));
+    wait_held();
+    g_assert_cmphex(vfio_query_background(m), ==,
+                    VFIO_MACHINE_MEMORY - PAM0_BASE);
 
     begin_meanwhile(&meanwhile);
-    qpci_config_writeb(host, I440FX_PAM0, PAM0_RAM);
+    vfio_memory_config_byte(m, 0, I440FX_PAM0, 0);
     end_meanwhile(&meanwhile);
 
     /* Only the calls that were being made were waited for. */
     g_assert_cmpint(count_traced(m, "vfio_background_cancel"), ==, 1);
     g_assert_cmphex(last_traced(m, "vfio_background_cancel", "mapped"), <=,
                     g_get_num_processors() * PART);
-    g_assert_cmphex(last_traced(m, "vfio_background_add", "iova"), ==,
-                    PAM0_BASE);
-    g_assert_cmphex(vfio_query_background(m), ==, VFIO_MACHINE_MEMORY - PAM0_BASE);
+    g_assert_cmphex(last_traced(m, "vfio_background_add", "iova"), ==, MiB);
+    g_assert_cmphex(vfio_query_background(m), ==, LATER);
     vfio_fault_release_maps();
-    g_free(host);
     check_works(m);
 }
 
@@ -476,7 +494,11 @@ static void test_quit(void)
 
 /* Guests that move */
 
-static VFIOMigGuest *new_moving_guest(VFIOMigGuestKind *kind)
+#define VGA_SLOT    6
+#define VGA_ADDR    0xd0000000
+
+static VFIOMigGuest *new_moving_guest(VFIOMigGuestKind *kind,
+                                      const char *more)
 {
     *kind = (VFIOMigGuestKind) {
         .edu = {
@@ -487,6 +509,7 @@ static VFIOMigGuest *new_moving_guest(VFIOMigGuestKind *kind)
         },
         .count = 1,
         .later = true,
+        .more = more,
     };
     return vfio_mig_guest_new(kind);
 }
@@ -495,7 +518,7 @@ static VFIOMigGuest *new_moving_guest(VFIOMigGuestKind *kind)
 static void test_guest_comes(void)
 {
     VFIOMigGuestKind kind;
-    VFIOMigGuest *g = new_moving_guest(&kind);
+    VFIOMigGuest *g = new_moving_guest(&kind, NULL);
 
     vfio_fault_hold_maps();
     vfio_mig_guest_prepare(g);
@@ -515,21 +538,21 @@ static void test_guest_comes(void)
 }
 
 /*
- * Memory moves in the address space, and comes back there in the background,
- * while the guest goes to another QEMU.  What the device writes then is told.
+ * Memory comes in the background while the guest goes to another QEMU.  What the
+ * device writes then is told.
  */
 static void test_guest_goes(void)
 {
     VFIOMigGuestKind kind;
-    VFIOMigGuest *g = new_moving_guest(&kind);
+    VFIOMigGuest *g = new_moving_guest(&kind, "-device VGA,vgamem_mb=64,addr=6");
     VFIOMachine *m = g->here->machine;
-    QPCIDevice *host = qpci_device_find(m->pci, 0);
 
+    vfio_memory_bar(m, VGA_SLOT, PCI_BASE_ADDRESS_0, VGA_ADDR);
     vfio_mig_guest_prepare(g);
     g_assert_true(vfio_rig_wait(!vfio_query_background(g->there->machine)));
     vfio_edu_enable(g->edus[0]->edu, PCI_COMMAND_MEMORY);
     vfio_fault_hold_maps();
-    qpci_config_writeb(host, I440FX_PAM0, PAM0_RAM);
+    vfio_memory_command(m, VGA_SLOT, PCI_COMMAND_MEMORY);
     wait_held();
 
     vfio_mig_guest_begin(g);
@@ -543,7 +566,6 @@ static void test_guest_goes(void)
     vfio_mig_guest_write_last(g);
     vfio_mig_guest_release(g);
     vfio_mig_guest_arrive(g);
-    g_free(host);
     vfio_mig_guest_free(g);
 }
 
@@ -563,6 +585,26 @@ static void test_failure_stops_machine(void)
 
     vfio_machine_cont(m);
     check_works(m);
+}
+
+/* What was mapped before, and is a part of something larger now, stays. */
+static void test_failure_leaves_rest(void)
+{
+    VFIOMachine *m = start("");
+    VFIOEdu *edu = vfio_edu_new(m, SLOT(0));
+
+    vfio_fault_arm(3, ENOMEM);  /* ROM leaves there, and what is left comes */
+    vfio_memory_config_byte(m, 0, I440FX_PAM0, PAM0_RAM);
+    vfio_machine_wait_map_error(m, VFIO_RIG_IOMMUFD, PAM0_BASE,
+                                "Cannot allocate memory");
+    vfio_fault_disarm();
+    check_dma(edu);
+
+    vfio_machine_cont(m);
+    check_dma(edu);
+    vfio_edu_check_copy(edu, PAM0_BASE, 2 * MiB, EDU_DMA_MAX);
+    check_all_is_mapped(m);
+    stop(m, edu);
 }
 
 /* ... while somebody waits for it */
@@ -805,6 +847,8 @@ int main(int argc, char **argv)
                  test_bus_master_waits);
     vfio_rig_add("nothing-else-waits", VFIO_RIG_IOMMUFD_ONLY,
                  test_nothing_else_waits);
+    vfio_rig_add("memory-map-grows", VFIO_RIG_IOMMUFD_ONLY,
+                 test_memory_map_grows);
     vfio_rig_add("memory-map-changes", VFIO_RIG_IOMMUFD_ONLY,
                  test_memory_map_changes);
     vfio_rig_add("dimm-leaves", VFIO_RIG_IOMMUFD_ONLY, test_dimm_leaves);
@@ -822,6 +866,8 @@ int main(int argc, char **argv)
     vfio_rig_add("guest-goes", VFIO_RIG_IOMMUFD_ONLY, test_guest_goes);
     vfio_rig_add("failure-stops-machine", VFIO_RIG_IOMMUFD_ONLY,
                  test_failure_stops_machine);
+    vfio_rig_add("failure-leaves-rest", VFIO_RIG_IOMMUFD_ONLY,
+                 test_failure_leaves_rest);
     vfio_rig_add("failure-ends-wait", VFIO_RIG_IOMMUFD_ONLY,
                  test_failure_ends_wait);
     vfio_rig_add("out-of-reach-is-refused", VFIO_RIG_IOMMUFD_ONLY,

@@ -321,6 +321,50 @@ static void run_firmware_q35(VFIOScene *s)
     vfio_changed(s, "reset");
 }
 
+typedef struct Firmware {
+    const char *name;
+    const char *options;
+    void (*run)(VFIOScene *s);
+} Firmware;
+
+static const Firmware firmware[] = {
+    { "move/firmware-pc-leaves-rest", "-m 128M -device VGA,addr=6",
+      run_firmware_pc },
+    { "move/firmware-q35-leaves-rest", "-machine q35 -m 128M -device VGA,addr=6",
+      run_firmware_q35 },
+};
+
+/* Bytes that the kernel has been asked to map */
+static uint64_t count_mapped(VFIOMachine *m)
+{
+    g_auto(GStrv) trace = vfio_machine_trace(m);
+    uint64_t bytes = 0;
+
+    for (char **line = trace; *line; line++) {
+        if (vfio_trace_is(*line, "iommufd_backend_map_dma")) {
+            bytes += vfio_trace_value(*line, "size");
+        }
+    }
+    return bytes;
+}
+
+/* All memory above the first MiB changes its section with each of these steps. */
+static void test_firmware_leaves_rest(const void *data)
+{
+    const Firmware *f = data;
+    g_autofree char *errors = new_file();
+    VFIOScene s;
+
+    vfio_rig_use("iommufd");
+    vfio_scene_start(&s, "EDU0", f->options, errors);
+    g_assert_cmpuint(count_mapped(s.machine), <, 128 * MiB + 32 * MiB);
+    f->run(&s);
+    g_assert_cmpuint(count_mapped(s.machine), <, 2 * 128 * MiB);
+    vfio_check_dma(&s, VFIO_SCENE_SLOT);
+    g_free(vfio_scene_stop(&s));
+    g_unlink(errors);
+}
+
 /* Memory of other devices that the guest moves */
 
 #define SHMEM_SLOT  5
@@ -901,6 +945,10 @@ int main(int argc, char **argv)
     for (int i = 0; i < ARRAY_SIZE(scenarios); i++) {
         vfio_rig_add_data(scenarios[i].name, VFIO_RIG_BOTH, test_scenario,
                           &scenarios[i]);
+    }
+    for (int i = 0; i < ARRAY_SIZE(firmware); i++) {
+        vfio_rig_add_data(firmware[i].name, VFIO_RIG_BOTH,
+                          test_firmware_leaves_rest, &firmware[i]);
     }
     add_reserved(vfio_rig_iommu()->behind_far ? &between_addresses
                                               : &behind_last_address);

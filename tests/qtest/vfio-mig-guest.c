@@ -52,6 +52,7 @@ static VFIOMigSide *start(const VFIOMigGuestKind *kind, int place,
         .incoming = incoming,
         .huge = kind->huge && !incoming,
         .memory = kind->later ? LARGE : 0,
+        .more = kind->more,
     };
     VFIOMigSide *side;
 

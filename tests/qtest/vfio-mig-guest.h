@@ -18,6 +18,7 @@ typedef struct VFIOMigGuestKind {
     int count;              /* of devices */
     bool huge;              /* it begins with huge pages */
     bool later;             /* its memory is mapped in the background */
+    const char *more;       /* further options for QEMU, or NULL */
 } VFIOMigGuestKind;
 
 typedef struct VFIOMigGuest {

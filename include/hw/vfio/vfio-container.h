@@ -77,8 +77,8 @@ struct VFIOContainerOps {
 
     /*
      * The same for memory that the listener has seen in @section.  After it has
-     * returned 0, the memory may still be on its way, as long as no device can
-     * do DMA.  NULL if dma_map() does this as well.
+     * returned 0, the memory may still be on its way, until commit() or as long
+     * as no device can do DMA.  NULL if dma_map() does this as well.
      */
     int (*dma_map_memory)(VFIOContainer *container,
                           MemoryRegionSection *section, hwaddr iova,
@@ -111,6 +111,22 @@ struct VFIOContainerOps {
      */
     int (*dma_unmap)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
                      IOMMUTLBEntry *iotlb);
+
+    /*
+     * Memory that the listener has seen in @section leaves.  Returns true if
+     * commit() unmaps it and marks it dirty, or finds that it came back; till
+     * then the container keeps a reference.  If it returns false, or is NULL,
+     * dma_unmap() follows.
+     */
+    bool (*unmap_memory_later)(VFIOContainer *container,
+                               MemoryRegionSection *section);
+
+    /*
+     * The memory map begins to change, and has changed.  In between sections
+     * leave first, and then others come.  May be NULL.
+     */
+    void (*begin)(VFIOContainer *container);
+    void (*commit)(VFIOContainer *container);
 
     /* Set *@errp to what @ret from dma_map() meant for that range. */
     void (*map_error)(VFIOContainer *container, hwaddr iova, ram_addr_t size,
@@ -223,6 +239,10 @@ int vfio_dma_map_section(VFIOContainer *container,
                          ram_addr_t size, void *vaddr);
 int vfio_dma_unmap(VFIOContainer *container, hwaddr iova, ram_addr_t size,
                    IOMMUTLBEntry *iotlb);
+bool vfio_unmap_section_later(VFIOContainer *container,
+                              MemoryRegionSection *section);
+void vfio_listener_begin(MemoryListener *listener);
+void vfio_listener_commit(MemoryListener *listener);
 void vfio_set_dirty_page_tracking(VFIOContainer *container, bool start);
 int vfio_get_dirty_bitmap(VFIOContainer *container, uint64_t iova,
                           uint64_t size, ram_addr_t ram_addr);
