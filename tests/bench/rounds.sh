@@ -14,8 +14,9 @@
 #                  device), background (map-in-background=on); "@NAME" after it
 #                  selects the QEMU in /opt/NAME
 #   BENCH_CASES    start; plug, which has its own pages; spaces, which also has its
-#                  own paths; boot, of guests with each of BENCH_BOOTED; reads and
-#                  viommu, which have their own memory, too
+#                  own paths; calls, see map.c, with its own paths; boot, of guests
+#                  with each of BENCH_BOOTED; reads and viommu, which have their own
+#                  memory, too
 #   BENCH_BOOTED   nvme, which firmware drives, too; edu and net (an e1000e), which
 #                  only the guest's kernel drives
 
@@ -23,6 +24,7 @@
 . /rig/guest.sh
 
 THP=/sys/kernel/mm/transparent_hugepage/enabled
+SHARED_THP=/sys/kernel/mm/transparent_hugepage/shmem_enabled
 HUGE=/proc/sys/vm/nr_hugepages
 HUGE_MIB=2
 
@@ -38,7 +40,7 @@ memory_arguments()
     case $1 in
     small|thp) ;;
     huge)      echo "$backend memory-backend-memfd,id=ram,size=$2M,hugetlb=on,hugetlbsize=${HUGE_MIB}M" ;;
-    shared)    echo "$backend memory-backend-memfd,id=ram,size=$2M,share=on" ;;
+    shared*)   echo "$backend memory-backend-memfd,id=ram,size=$2M,share=on" ;;
     prealloc)  echo "$backend memory-backend-ram,id=ram,size=$2M,prealloc=on" ;;
     esac
 }
@@ -51,6 +53,10 @@ prepare_memory()
     case $1 in
     thp|prealloc) echo always >$THP ;;
     *)            echo never >$THP ;;
+    esac
+    case $1 in
+    shared-thp) echo always >$SHARED_THP ;;
+    *)          echo never >$SHARED_THP ;;
     esac
     [ "$1" != huge ] || huge=$(($2 / HUGE_MIB))
     echo $huge >$HUGE
@@ -155,6 +161,8 @@ measure()
             -device "vfio-pci,host=$DEVICE${iommufd:+,iommufd=iommufd0}" ;;
     boot-*:*)
         boot "${1#boot-}" "$2" "$iommufd" $qemu ;;
+    calls:*)
+        /rig/tests/map "$2" "$3" "$4" ;;
     reads:*)
         read_in_guest "$2" ;;
     plug:*|spaces:*)
@@ -174,7 +182,9 @@ rounds()
     warm="$1 $2"
     while [ "$round" -le "$BENCH_ROUNDS" ]; do
         for path in $4; do
-            [ "$1:${path%@*}" != plug:none ] || continue
+            case $1:${path%@*}:$2 in
+            plug:none:*|calls:file-*:small|calls:file-*:thp) continue ;;
+            esac
             (measure "$1" "$path" "$2" "$3") >/tmp/measured || exit 1
             [ "$round" -eq 0 ] ||
                 sed "s/^/$1,$3,$2,$path,$round,/; s/ /,/" /tmp/measured
@@ -211,6 +221,7 @@ for case in $(cases); do
     kinds=$BENCH_PAGES paths=$BENCH_PATHS
     case $case in
     plug)   kinds="thp prealloc" ;;
+    calls)  kinds="small thp shared shared-thp huge" paths="legacy map-1 map-2 file-1 file-2" ;;
     boot-net) bind_driver "$VFIO_TEST_NET0" vfio-pci || exit 1 ;;
     spaces) kinds="thp small" paths="legacy apart-1 apart-2 threads-1 threads-2" ;;
     esac

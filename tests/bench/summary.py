@@ -32,6 +32,10 @@ TITLES = {
     ('spaces', 'plug2'): 'device_add of a second device there',
     ('spaces', 'unplug2'): 'unplug of the second device there',
     ('spaces', 'unplug1'): 'unplug of the last device there',
+    ('calls', 'cold'): 'calls that map memory that was never touched',
+    ('calls', 'touch'): 'the first touch of it then, by the program',
+    ('calls', 'warm'): 'calls that map memory that was touched',
+    ('calls', 'unmap'): 'calls that unmap it',
     ('reads', 'reads'): 'a thousand reads from an NVMe disk, in the guest',
     **{(f'boot-{device}', what): f'a guest with {name}: {title}'
        for device, name in (('nvme', 'an NVMe disk'), ('edu', 'an edu'),
@@ -49,10 +53,11 @@ PLOTS = [('start', 'start'), ('spaces', 'plug2'), ('boot-nvme', 'boot'),
          ('boot-edu', 'boot')]
 
 PAGES = {
-    'small': 'pages of 4 KiB, never touched',
-    'thp': 'transparent huge pages, never touched',
-    'huge': 'huge pages of 2 MiB, never touched',
-    'shared': 'shared memfd, pages of 4 KiB, never touched',
+    'small': 'pages of 4 KiB',
+    'thp': 'transparent huge pages',
+    'huge': 'huge pages of 2 MiB',
+    'shared': 'shared memfd, pages of 4 KiB',
+    'shared-thp': 'shared memfd, transparent huge pages',
     'prealloc': 'transparent huge pages, preallocated by QEMU',
 }
 
@@ -89,7 +94,7 @@ def subtract_baselines(paths):
 
 def cell(seconds, reference):
     median = statistics.median(seconds)
-    text = f'{median:.3f} ({min(seconds):.3f}..{max(seconds):.3f})'
+    text = f'{median:.4f} ({min(seconds):.4f}..{max(seconds):.4f})'
     if reference:
         text += f' {median / statistics.median(reference):.2f}'
     return text
@@ -98,7 +103,7 @@ def cell(seconds, reference):
 def print_table(rows):
     """@rows: {mib: {path: [seconds]}}"""
     paths = list(dict.fromkeys(path for cells in rows.values() for path in cells))
-    width = 2 + max([30] + [len(path) for path in paths])
+    width = 2 + max([31] + [len(path) for path in paths])
     print('    MiB  ' + ''.join(path.ljust(width) for path in paths).rstrip())
     for mib, cells in sorted(rows.items()):
         reference = cells.get(REFERENCE)
