@@ -458,19 +458,33 @@ static void check_no_iommu(const char *text)
     check_has(text, "switch the host's IOMMU on");
 }
 
-static void test_without_iommu_at_start(void)
+/* @device: an option of -device */
+static void check_no_iommu_at_start(const char *device)
 {
-    Given given = give("EDU0");
     g_autofree char *options =
-        g_strdup_printf("-machine pc -nodefaults -object iommufd,id=" GIVEN
-                        " -device vfio-pci,fd=%d,iommufd=" GIVEN, given.cdev);
+        g_strdup_printf("-machine pc -nodefaults -object iommufd,id="
+                        VFIO_RIG_IOMMUFD " -device %s", device);
     g_autofree char *text = NULL;
     int status = vfio_rig_run_qemu(options, NULL, &text);
 
     vfio_rig_check_refusal(status, text);
     check_no_iommu(text);
     check_has(text, "enable_unsafe_noiommu_mode");
+}
+
+static void test_without_iommu_by_fd(void)
+{
+    Given given = give("EDU0");
+    g_autofree char *device = g_strdup_printf("vfio-pci,fd=%d,iommufd="
+                                              VFIO_RIG_IOMMUFD, given.cdev);
+
+    check_no_iommu_at_start(device);
     free_given(&given);
+}
+
+static void test_without_iommu_by_host(void)
+{
+    check_no_iommu_at_start(vfio_rig_device("EDU0"));
 }
 
 /* QEMU has nothing of the device then, which the next one can try. */
@@ -658,7 +672,8 @@ int main(int argc, char **argv)
     limit_memlock(0, RLIM_INFINITY);
 
     if (vfio_rig_kernel_is("noiommu")) {
-        add("refused/without-iommu/at-start", test_without_iommu_at_start);
+        add("refused/without-iommu/at-start/fd", test_without_iommu_by_fd);
+        add("refused/without-iommu/at-start/host", test_without_iommu_by_host);
         add("refused/without-iommu/by-device-add",
             test_without_iommu_by_device_add);
         add("given/mdev", test_mdev);
