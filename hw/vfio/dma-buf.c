@@ -53,7 +53,7 @@ VFIODevice *vfio_dma_buf_device(void *vaddr)
 
 /*
  * The kernel also says ENODEV or EINVAL of a BAR that it makes none of, and
- * takes whole pages only (Linux, drivers/vfio/pci/vfio_pci_dmabuf.c).
+ * EINVAL of anything but whole pages (Linux, drivers/vfio/pci/vfio_pci_dmabuf.c).
  */
 static int export(VFIORegion *region, VFIOMmap *mmap)
 {
@@ -69,11 +69,12 @@ static int export(VFIORegion *region, VFIOMmap *mmap)
     };
     int fd;
 
-    if (!QEMU_IS_ALIGNED(mmap->size, qemu_real_host_page_size())) {
-        return -EDOM;
-    }
     fd = vfio_feature(region->vbasedev, VFIO_DEVICE_FEATURE_GET |
                       VFIO_DEVICE_FEATURE_DMA_BUF, &get, sizeof(get));
+    if (fd == -EINVAL &&
+        !QEMU_IS_ALIGNED(mmap->size, qemu_real_host_page_size())) {
+        return -EDOM;
+    }
     return fd == -ENODEV || fd == -EINVAL ? -EOPNOTSUPP : fd;
 }
 

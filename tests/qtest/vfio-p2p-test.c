@@ -35,6 +35,8 @@
 #define IOVA        (64 * MiB)
 QEMU_BUILD_BUG_ON(IOVA != VTD_IOVA);
 
+#define SDHC_ARGUMENT   0x08
+
 #define NVME_CSTS   0x1c
 #define NVME_CC     0x14
 #define NVME_AQA    0x24
@@ -60,6 +62,9 @@ static const Peer edu = { "EDU1", 0, MiB, EDU_REG_LIVENESS, UINT32_MAX };
 
 /* A controller memory buffer */
 static const Peer buffer = { "APART2", 2, MiB, 0x54320 };
+
+/* A BAR that is smaller than a page */
+static const Peer small = { "SMALL0", 0, 256, SDHC_ARGUMENT };
 
 static const Peer *const peers[] = { &nvme, &edu, &buffer };
 
@@ -123,6 +128,19 @@ static void start_with(Scene *s, const Peer *kind, const char *options)
 static void start(Scene *s, const Peer *kind)
 {
     start_with(s, kind, "");
+}
+
+/* The initiator is not there yet. */
+static void start_alone(Scene *s, const Peer *kind, const char *options)
+{
+    g_autofree char *peer = peer_option(kind);
+
+    *s = (Scene) {
+        .machine = vfio_machine_start("-m 64 %s -device %s", options, peer),
+        .kind = kind,
+        .devfn = QPCI_DEVFN(PEER_SLOT, 0),
+    };
+    find_peer(s);
 }
 
 static void stop(Scene *s)
@@ -535,14 +553,9 @@ static void test_initiator_leaves(const void *kind)
 /* The peer is there, and decodes, before the initiator comes. */
 static void test_initiator_comes(const void *kind)
 {
-    g_autofree char *peer = peer_option(kind);
-    Scene s = {
-        .machine = vfio_machine_start("-m 64 -device %s", peer),
-        .kind = kind,
-        .devfn = QPCI_DEVFN(PEER_SLOT, 0),
-    };
+    Scene s;
 
-    find_peer(&s);
+    start_alone(&s, kind, "");
     g_assert_cmpint(bufs(&s), ==, 0);
     plug_edu(&s);
     check_reached(&s);
@@ -797,15 +810,10 @@ static void test_query(void)
 /* One device makes no dma-buf. */
 static void test_alone(void)
 {
-    g_autofree char *peer = peer_option(&nvme);
-    Scene s = {
-        .machine = vfio_machine_start("-m 64 -device %s", peer),
-        .kind = &nvme,
-        .devfn = QPCI_DEVFN(PEER_SLOT, 0),
-    };
     g_auto(GStrv) trace = NULL;
+    Scene s;
 
-    find_peer(&s);
+    start_alone(&s, &nvme, "");
     decode(&s, false);
     decode(&s, true);
     reset_function(&s);
@@ -823,21 +831,69 @@ static void test_alone(void)
     vfio_machine_stop(s.machine);
 }
 
+/* @log has one line, with @text. */
+static void check_only_line(const char *log, const char *text)
+{
+    g_autofree char *said = vfio_rig_log_take(log);
+
+    g_test_message("%s", said);
+    g_assert_cmpint(vfio_rig_count_lines(said), ==, 1);
+    g_assert_nonnull(strstr(said, text));
+}
+
+/*
+ * A dma-buf has whole pages, so by iommufd such a BAR is not reached, which is
+ * said once.  The next peer's BAR is.
+ */
+static void test_smaller_than_page(void)
+{
+    g_autofree char *says =
+        g_strdup_printf("cannot reach a BAR of %s (peer-to-peer DMA): it is "
+                        "smaller than a page; DMA to memory is not affected",
+                        vfio_rig_address(small.name));
+    char *log = vfio_rig_log_new();
+    g_autofree char *more = g_strdup_printf("2>>%s", log);
+    Scene s;
+
+    start_with(&s, &small, more);
+    for (int i = 0; i < 3; i++) {
+        place_peer(&s, i % 2 ? HERE : THERE);
+        check_not_at(&s, s.bar.addr);
+    }
+    check_only_line(log, says);
+    check_told(&s, "none");
+    vfio_edu_check_copy(s.edu, DATA, DATA + MiB, 1000);
+
+    unplug_peer(&s);
+    s.kind = &nvme;
+    plug_peer(&s);
+    check_reached(&s);
+    stop(&s);
+    vfio_rig_log_free(log);
+}
+
 typedef struct Lack {
     const char *name;
+    const Peer *kind;
     int error;          /* of making a dma-buf */
     const char *says;
 } Lack;
 
+#define KERNEL_WITHOUT \
+    "cannot reach each other's BARs (peer-to-peer DMA): this needs dma-buf, " \
+    "which the host's kernel was built without (CONFIG_VFIO_PCI_DMABUF"
+
 static const Lack lacks[] = {
-    { "kernel-without", ENOTTY,
-      "cannot reach each other's BARs (peer-to-peer DMA): this needs dma-buf, "
-      "which the host's kernel was built without (CONFIG_VFIO_PCI_DMABUF" },
-    { "driver-without", EOPNOTSUPP,
+    { "kernel-without", &nvme, ENOTTY, KERNEL_WITHOUT },
+    { "kernel-without-small", &small, ENOTTY, KERNEL_WITHOUT },
+    { "driver-without", &nvme, EOPNOTSUPP,
       "(peer-to-peer DMA): its driver in the host makes no dma-bufs" },
 };
 
-/* Said once; DMA to memory is as ever, and all is well when that is over. */
+/*
+ * Said once, of whichever BAR is the first.  DMA to memory is as ever, and all
+ * is well when that is over.
+ */
 static void test_lack(const void *data)
 {
     const VFIOFaultCall export = {
@@ -845,7 +901,6 @@ static void test_lack(const void *data)
         .request = VFIO_DEVICE_FEATURE,
     };
     const Lack *lack = data;
-    g_autofree char *text = NULL;
     g_autofree char *more = NULL;
     char *log = vfio_rig_log_new();
     Scene s;
@@ -853,8 +908,9 @@ static void test_lack(const void *data)
     vfio_fault_init();
     vfio_fault_arm_only_row(&export, 1, UINT32_MAX, lack->error);
     more = g_strdup_printf("2>>%s", log);
-    start_with(&s, &nvme, more);
+    start_alone(&s, lack->kind, more);
     g_unsetenv("LD_PRELOAD");
+    plug_edu(&s);
     for (int i = 0; i < 3; i++) {
         place_peer(&s, i % 2 ? HERE : THERE);
         check_not_at(&s, s.bar.addr);
@@ -863,10 +919,7 @@ static void test_lack(const void *data)
     check_told(&s, "none");
     vfio_fault_disarm_many();
 
-    text = vfio_rig_log_take(log);
-    g_test_message("%s", text);
-    g_assert_cmpint(vfio_rig_count_lines(text), ==, 1);
-    g_assert_nonnull(strstr(text, lack->says));
+    check_only_line(log, lack->says);
     stop(&s);
     vfio_rig_log_free(log);
 }
@@ -888,6 +941,10 @@ int main(int argc, char **argv)
     vfio_rig_add("bytes", VFIO_RIG_BOTH, test_bytes);
     vfio_rig_add("parts", VFIO_RIG_BOTH, test_parts);
     vfio_rig_add("beside-msix", VFIO_RIG_BOTH, test_beside_msix);
+    vfio_rig_add_data("reached/SMALL0", VFIO_RIG_LEGACY_ONLY, test_reached,
+                      &small);
+    vfio_rig_add("smaller-than-page", VFIO_RIG_IOMMUFD_ONLY,
+                 test_smaller_than_page);
     add_each("moved", test_moved);
     add_each("decode", test_decode);
     vfio_rig_add("flr", VFIO_RIG_BOTH, test_flr);
