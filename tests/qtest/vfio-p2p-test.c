@@ -75,6 +75,7 @@ typedef struct Scene {
     QPCIDevice *peer;
     QPCIBar bar;
     int devfn;          /* the peer's, and its bus */
+    uint32_t data;      /* where edu has DATA */
 } Scene;
 
 static void place_peer(Scene *s, uint32_t addr)
@@ -120,6 +121,7 @@ static void start_with(Scene *s, const Peer *kind, const char *options)
                                       option, peer),
         .kind = kind,
         .devfn = QPCI_DEVFN(PEER_SLOT, 0),
+        .data = DATA,
     };
     s->edu = vfio_edu_new(s->machine, EDU_SLOT);
     find_peer(s);
@@ -139,6 +141,7 @@ static void start_alone(Scene *s, const Peer *kind, const char *options)
         .machine = vfio_machine_start("-m 64 %s -device %s", options, peer),
         .kind = kind,
         .devfn = QPCI_DEVFN(PEER_SLOT, 0),
+        .data = DATA,
     };
     find_peer(s);
 }
@@ -168,7 +171,7 @@ static void check_written_at(Scene *s, uint32_t iova)
     uint32_t value = g_test_rand_int();
 
     qtest_writel(s->machine->qts, DATA, value);
-    carry(s, DATA, iova + s->kind->reg);
+    carry(s, s->data, iova + s->kind->reg);
     g_assert_cmphex(peer_reg(s), ==, value ^ s->kind->invert);
 }
 
@@ -181,7 +184,7 @@ static void check_read_at(Scene *s, uint32_t iova)
     value ^= s->kind->invert;
     g_assert_cmphex(peer_reg(s), ==, value);
     qtest_writel(s->machine->qts, DATA, ~value);
-    carry(s, iova + s->kind->reg, DATA);
+    carry(s, iova + s->kind->reg, s->data);
     g_assert_cmphex(qtest_readl(s->machine->qts, DATA), ==, value);
 }
 
@@ -201,7 +204,7 @@ static void check_not_at(Scene *s, uint32_t iova)
     uint32_t before = peer_reg(s);
 
     qtest_writel(s->machine->qts, DATA, ~before ^ s->kind->invert);
-    carry(s, DATA, iova + s->kind->reg);
+    carry(s, s->data, iova + s->kind->reg);
     g_assert_cmphex(peer_reg(s), ==, before);
 }
 
@@ -450,30 +453,43 @@ static void reset_bus(VFIOMachine *m)
     vfio_memory_config_byte(m, BRIDGE_SLOT, PCI_BRIDGE_CONTROL, 0);
 }
 
-/* The guest resets the peer's bus, and not the device that reaches it. */
-static void test_bus_reset(const void *kind)
+/* The peer is behind a bridge, and edu is not. */
+static void start_with_bridge(Scene *s, const Peer *kind, const char *options)
 {
     g_autofree char *option = edu_option();
-    const Peer *peer = kind;
-    Scene s = {
-        .machine = vfio_machine_start("-m 64 -device pci-bridge,id=bridge,"
-                                      "chassis_nr=1,addr=%d -device %s "
-                                      "-device %s,bus=bridge,addr=%d",
-                                      BRIDGE_SLOT, option,
-                                      vfio_rig_device(peer->name), PEER_SLOT),
-        .kind = peer,
-        .devfn = 1 << 8 | QPCI_DEVFN(PEER_SLOT, 0),
-    };
 
-    open_bridge(s.machine);
-    s.edu = vfio_edu_new(s.machine, EDU_SLOT);
-    find_peer(&s);
+    *s = (Scene) {
+        .machine = vfio_machine_start("-m 64 %s -device pci-bridge,id=bridge,"
+                                      "chassis_nr=1,addr=%d -device %s "
+                                      "-device %s,bus=bridge,addr=%d", options,
+                                      BRIDGE_SLOT, option,
+                                      vfio_rig_device(kind->name), PEER_SLOT),
+        .kind = kind,
+        .devfn = 1 << 8 | QPCI_DEVFN(PEER_SLOT, 0),
+        .data = DATA,
+    };
+    open_bridge(s->machine);
+    s->edu = vfio_edu_new(s->machine, EDU_SLOT);
+    find_peer(s);
+}
+
+/* The guest resets the peer's bus, and not the device that reaches it. */
+static void check_bus_resets(Scene *s, uint32_t iova)
+{
     for (int i = 0; i < 3; i++) {
-        check_reached(&s);
-        reset_bus(s.machine);
-        place_peer(&s, HERE);
+        check_reached_at(s, iova);
+        reset_bus(s->machine);
+        place_peer(s, HERE);
     }
-    check_reached(&s);
+    check_reached_at(s, iova);
+}
+
+static void test_bus_reset(const void *kind)
+{
+    Scene s;
+
+    start_with_bridge(&s, kind, "");
+    check_bus_resets(&s, HERE);
     stop(&s);
 }
 
@@ -564,9 +580,11 @@ static void test_initiator_comes(const void *kind)
 
 /* Guests' IOMMUs */
 
+#define VIRTIO  "-device virtio-iommu-pci,addr=6"
+
 static VIOMMU *start_viommu(Scene *s, const Peer *kind)
 {
-    start_with(s, kind, "-device virtio-iommu-pci,addr=6");
+    start_with(s, kind, VIRTIO);
     return viommu_new(s->machine, VIOMMU_SLOT);
 }
 
@@ -588,7 +606,7 @@ static void map_peer(Scene *s, VIOMMU *viommu)
 {
     uint32_t offset = s->kind->reg & ~0xfff;
 
-    map(viommu, IOVA + offset, HERE + offset, 4 * KiB);
+    map(viommu, IOVA + offset, s->bar.addr + offset, 4 * KiB);
 }
 
 static void unmap_peer(Scene *s, VIOMMU *viommu)
@@ -626,6 +644,18 @@ static void test_guest_iommu(const void *kind)
     stop(&s);
 }
 
+/* A map that the guest has made lasts. */
+static void check_resets_at(Scene *s, uint32_t iova)
+{
+    for (int i = 0; i < 3; i++) {
+        reset_function(s);
+        check_reached_at(s, iova);
+        set_power(s, 3);
+        set_power(s, 0);
+        check_reached_at(s, iova);
+    }
+}
+
 static void test_guest_iommu_resets(void)
 {
     VIOMMU *viommu;
@@ -634,12 +664,39 @@ static void test_guest_iommu_resets(void)
     viommu = start_viommu(&s, &nvme);
     attach_edu(viommu);
     map_peer(&s, viommu);
-    for (int i = 0; i < 3; i++) {
-        reset_function(&s);
+    check_resets_at(&s, IOVA);
+    viommu_free(viommu);
+    stop(&s);
+}
+
+static void test_guest_iommu_bus_reset(const void *kind)
+{
+    VIOMMU *viommu;
+    Scene s;
+
+    start_with_bridge(&s, kind, VIRTIO);
+    viommu = viommu_new(s.machine, VIOMMU_SLOT);
+    attach_edu(viommu);
+    map_peer(&s, viommu);
+    check_bus_resets(&s, IOVA);
+    viommu_free(viommu);
+    stop(&s);
+}
+
+/* The guest maps it where it is now. */
+static void test_guest_iommu_moved(const void *kind)
+{
+    VIOMMU *viommu;
+    Scene s;
+
+    viommu = start_viommu(&s, kind);
+    attach_edu(viommu);
+    for (int i = 0; i < 4; i++) {
+        map_peer(&s, viommu);
         check_reached_at(&s, IOVA);
-        set_power(&s, 3);
-        set_power(&s, 0);
-        check_reached_at(&s, IOVA);
+        place_peer(&s, i % 2 ? HERE : THERE);
+        unmap_peer(&s, viommu);
+        check_not_at(&s, IOVA);
     }
     viommu_free(viommu);
     stop(&s);
@@ -663,6 +720,29 @@ static void test_guest_iommu_peer_leaves(const void *kind)
         unmap_peer(&s, viommu);
         plug_peer(&s);
         map_peer(&s, viommu);
+        check_reached_at(&s, IOVA);
+        g_assert_cmpint(bufs(&s), ==, both);
+    }
+    viommu_free(viommu);
+    stop(&s);
+}
+
+/* A domain outlives its device: what comes back to its place is in it. */
+static void test_guest_iommu_initiator_leaves(const void *kind)
+{
+    VIOMMU *viommu;
+    Scene s;
+    int both;
+
+    viommu = start_viommu(&s, kind);
+    attach_edu(viommu);
+    map_peer(&s, viommu);
+    check_reached_at(&s, IOVA);
+    both = bufs(&s);
+    for (int i = 0; i < 3; i++) {
+        unplug_edu(&s);
+        g_assert_cmpint(bufs(&s), <=, MAX(both - 1, 0));
+        plug_edu(&s);
         check_reached_at(&s, IOVA);
         g_assert_cmpint(bufs(&s), ==, both);
     }
@@ -734,36 +814,98 @@ static void test_guest_iommu_maps_in_d3hot(void)
     stop(&s);
 }
 
-/* The first MiB at IOVA is the BAR, the rest is memory. */
-static void test_guest_intel_iommu(const void *kind)
+/* By intel-iommu the first MiB at IOVA is the peer's BAR, the rest is DATA. */
+
+#define INTEL   "-machine q35 -device intel-iommu,caching-mode=on"
+
+static void set_pages(Scene *s, bool peer)
 {
     uint64_t addrs[VTD_PAGES] = { };
-    Scene s;
 
-    start_with(&s, kind, "-machine q35 -device intel-iommu,caching-mode=on");
     for (int i = 0; i < VTD_PAGES / 2; i++) {
-        addrs[i] = i * VTD_PAGE < s.kind->size ? HERE + i * VTD_PAGE : 0;
+        addrs[i] = peer && i * VTD_PAGE < s->kind->size ? HERE + i * VTD_PAGE
+                                                        : 0;
         addrs[VTD_PAGES / 2 + i] = DATA + i * VTD_PAGE;
     }
-    check_reached(&s);
-    vtd_start(s.machine, EDU_SLOT);
-    for (int i = 0; i < 2; i++) {
-        uint32_t value = g_test_rand_int();
+    vtd_set_small(s->machine, addrs);
+    vtd_flush(s->machine);
+}
 
-        vtd_set_small(s.machine, addrs);
-        vtd_flush(s.machine);
-        qtest_writel(s.machine->qts, DATA, value);
-        carry(&s, IOVA + MiB, IOVA + s.kind->reg);
-        g_assert_cmphex(peer_reg(&s), ==, value ^ s.kind->invert);
+static void switch_intel_on(Scene *s)
+{
+    vtd_start(s->machine, EDU_SLOT);
+    set_pages(s, true);
+    s->data = IOVA + MiB;
+}
 
+static void switch_intel_off(Scene *s)
+{
+    vtd_stop(s->machine);
+    s->data = DATA;
+}
+
+static void start_intel(Scene *s, const Peer *kind)
+{
+    start_with(s, kind, INTEL);
+    check_reached(s);
+    switch_intel_on(s);
+}
+
+static void test_guest_intel_iommu(const void *kind)
+{
+    Scene s;
+
+    start_intel(&s, kind);
+    for (int i = 0; i < 3; i++) {
+        check_reached_at(&s, IOVA);
         decode(&s, false);
         decode(&s, true);
-        qtest_writel(s.machine->qts, DATA, value + 1);
-        carry(&s, IOVA + MiB, IOVA + s.kind->reg);
-        g_assert_cmphex(peer_reg(&s), ==, (value + 1) ^ s.kind->invert);
+        check_reached_at(&s, IOVA);
+
+        set_pages(&s, false);
+        check_not_at(&s, IOVA);
+        set_pages(&s, true);
     }
-    vtd_stop(s.machine);
+    switch_intel_off(&s);
     check_reached(&s);
+    stop(&s);
+}
+
+static void test_guest_intel_iommu_resets(void)
+{
+    Scene s;
+
+    start_intel(&s, &nvme);
+    check_resets_at(&s, IOVA);
+    stop(&s);
+}
+
+static void test_guest_intel_iommu_bus_reset(const void *kind)
+{
+    Scene s;
+
+    start_with_bridge(&s, kind, INTEL);
+    switch_intel_on(&s);
+    check_bus_resets(&s, IOVA);
+    stop(&s);
+}
+
+/* Nothing is translated after a reset, until the guest has it so again. */
+static void test_guest_intel_iommu_system_reset(const void *kind)
+{
+    Scene s;
+
+    start_intel(&s, kind);
+    for (int i = 0; i < 3; i++) {
+        check_reached_at(&s, IOVA);
+        vfio_machine_reset(s.machine);
+        s.data = DATA;
+        vfio_edu_enable(s.edu, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+        place_peer(&s, HERE);
+        check_reached(&s);
+        switch_intel_on(&s);
+    }
+    check_reached_at(&s, IOVA);
     stop(&s);
 }
 
@@ -957,11 +1099,19 @@ int main(int argc, char **argv)
     add_each("initiator-comes", test_initiator_comes);
     add_each("guest-iommu", test_guest_iommu);
     vfio_rig_add("guest-iommu-resets", VFIO_RIG_BOTH, test_guest_iommu_resets);
+    add_each("guest-iommu-bus-reset", test_guest_iommu_bus_reset);
+    add_each("guest-iommu-moved", test_guest_iommu_moved);
     add_each("guest-iommu-peer-leaves", test_guest_iommu_peer_leaves);
+    add_each("guest-iommu-initiator-leaves", test_guest_iommu_initiator_leaves);
     add_each("guest-iommu-system-reset", test_guest_iommu_system_reset);
     vfio_rig_add("guest-iommu-maps-in-d3hot", VFIO_RIG_IOMMUFD_ONLY,
                  test_guest_iommu_maps_in_d3hot);
     add_each("guest-intel-iommu", test_guest_intel_iommu);
+    vfio_rig_add("guest-intel-iommu-resets", VFIO_RIG_BOTH,
+                 test_guest_intel_iommu_resets);
+    add_each("guest-intel-iommu-bus-reset", test_guest_intel_iommu_bus_reset);
+    add_each("guest-intel-iommu-system-reset",
+             test_guest_intel_iommu_system_reset);
     vfio_rig_add("query", VFIO_RIG_IOMMUFD_ONLY, test_query);
     vfio_rig_add("alone", VFIO_RIG_IOMMUFD_ONLY, test_alone);
     for (int i = 0; i < ARRAY_SIZE(lacks); i++) {
