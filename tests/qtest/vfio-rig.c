@@ -68,9 +68,9 @@ const VFIORigIommu *vfio_rig_iommu(void)
 {
     /* AMD's leaves out what HyperTransport has at the end of the first TiB. */
     static const VFIORigIommu iommus[] = {
-        { "intel", "intel-vtd", 1ULL << 39, 0 },
-        { "amd", "unnamed", 0xfd00000000, 1ULL << 40 },
-        { "virtio", "unnamed", 0, 0 },
+        { "intel", "intel-vtd", 1ULL << 39, 0, false },
+        { "amd", "unnamed", 0xfd00000000, 1ULL << 40, true },
+        { "virtio", "unnamed", 0, 0, true },
     };
     const char *name = g_getenv("VFIO_TEST_IOMMU") ?: "intel";
 

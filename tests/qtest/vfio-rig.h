@@ -46,6 +46,8 @@ typedef struct VFIORigIommu {
     /* The first address from 4 GiB on that it does not map; 0: there is none */
     uint64_t far;
     uint64_t behind_far;    /* the next one that it maps; 0: there is none */
+
+    bool all_sizes;         /* pages of each power of two from 4 KiB on */
 } VFIORigIommu;
 
 /*

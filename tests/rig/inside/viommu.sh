@@ -60,8 +60,14 @@ viommu_left()
 }
 
 # rig_maps ADDRESS: how many pages, of any size, the rig's own IOMMU has mapped for
-# the device.
+# the device. Only Intel's driver shows that; with others it is how many KiB are
+# pinned for all devices of the guest.
 rig_maps()
 {
-    grep -c '^0x' "/sys/kernel/debug/iommu/intel/$1/domain_translation_struct"
+    if [ "$VFIO_TEST_IOMMU" = intel ]; then
+        grep -c '^0x' "/sys/kernel/debug/iommu/intel/$1/domain_translation_struct"
+    else
+        # shellcheck disable=SC2154 # guest.sh sets it
+        awk '/^Vm(Lck|Pin):/ { kib += $2 } END { print kib }' "/proc/$guest_pid/status"
+    fi
 }
