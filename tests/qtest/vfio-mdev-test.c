@@ -287,9 +287,10 @@ static int count_told(const char *path)
     return count;
 }
 
-/* QEMU says that BARs cannot be reached, once two devices could try to. */
+/* If BARs cannot be reached QEMU says so, once two devices could try to. */
 static void test_bar_before_physical(void)
 {
+    const int lines = !vfio_rig_reaches_bars();
     g_autofree char *path = NULL;
     VFIOMachine *m;
 
@@ -301,9 +302,9 @@ static void test_bar_before_physical(void)
     plug_after_bar(m);
     g_assert_cmpint(count_told(path), ==, 0);
     g_assert_null(vfio_machine_device_add(m, vfio_rig_device("NVME1")));
-    g_assert_cmpint(count_told(path), ==, 1);
+    g_assert_cmpint(count_told(path), ==, lines);
     check_all(m);
-    g_assert_cmpint(count_told(path), ==, 1);
+    g_assert_cmpint(count_told(path), ==, lines);
     vfio_machine_stop(m);
     unlink(path);
     remove_mdev();

@@ -64,6 +64,11 @@ bool vfio_rig_linux_since(int major, int minor)
     return has_major > major || (has_major == major && has_minor >= minor);
 }
 
+bool vfio_rig_reaches_bars(void)
+{
+    return !vfio_rig_iommufd() || vfio_rig_linux_since(6, 19);
+}
+
 const VFIORigIommu *vfio_rig_iommu(void)
 {
     /* AMD's leaves out what HyperTransport has at the end of the first TiB. */

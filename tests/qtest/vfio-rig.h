@@ -88,6 +88,9 @@ bool vfio_rig_kernel_is(const char *kernel);
 /* Whether the kernel is Linux @major.@minor or newer */
 bool vfio_rig_linux_since(int major, int minor);
 
+/* Whether devices reach each other's BARs: by the group, or by dma-bufs */
+bool vfio_rig_reaches_bars(void);
+
 /* What VFIO_TEST_IOMMU says */
 const VFIORigIommu *vfio_rig_iommu(void);
 
