@@ -284,14 +284,15 @@ uint64_t vfio_background_bytes(VFIOIOMMUFDContainer *container)
 
 /* What may wait */
 
-static bool reaches(VFIOIOMMUFDContainer *container, hwaddr iova, hwaddr last)
+static bool reaches(VFIOIOMMUFDContainer *container, hwaddr iova, hwaddr last,
+                    Error **errp)
 {
     g_autofree Range *ranges = NULL;
     uint64_t alignment;
     uint32_t i, num_ranges;
 
     if (!iommufd_backend_iova_ranges(container->be, container->ioas_id,
-                                     &ranges, &num_ranges, &alignment, NULL)) {
+                                     &ranges, &num_ranges, &alignment, errp)) {
         return false;
     }
 
@@ -301,6 +302,9 @@ static bool reaches(VFIOIOMMUFDContainer *container, hwaddr iova, hwaddr last)
             return true;
         }
     }
+    error_setg(errp, "the host's IOMMU cannot map memory of the guest at IOVA "
+               "0x%"HWADDR_PRIx" to 0x%"HWADDR_PRIx" for this device: it "
+               "reserves a part of it or does not reach it", iova, last);
     return false;
 }
 
@@ -310,13 +314,7 @@ bool vfio_background_reaches(VFIOIOMMUFDContainer *container, Error **errp)
 
     for (map = QTAILQ_FIRST(&container->background.maps); map;
          map = QTAILQ_NEXT(map, next)) {
-        hwaddr last = map->iova + map->size - 1;
-
-        if (!reaches(container, map->iova, last)) {
-            error_setg(errp, "the host's IOMMU cannot map memory of the guest "
-                       "at IOVA 0x%"HWADDR_PRIx" to 0x%"HWADDR_PRIx" for this "
-                       "device: it reserves a part of it or does not reach it",
-                       map->iova, last);
+        if (!reaches(container, map->iova, map->iova + map->size - 1, errp)) {
             return false;
         }
     }
@@ -335,7 +333,7 @@ bool vfio_background_may_wait(VFIOIOMMUFDContainer *container, hwaddr iova,
            size >= IOMMUFD_PARALLEL_MIN && !container->leftovers &&
            !vfio_missing_is_retried(&container->missing) &&
            !next_of_object(container, NULL) &&
-           reaches(container, iova, iova + size - 1);
+           reaches(container, iova, iova + size - 1, NULL);
 }
 
 /* Devices */
