@@ -10,6 +10,7 @@
 #include "hw/pci/pci_regs.h"
 #include "qapi/qmp/qdict.h"
 #include "vfio-act.h"
+#include "vfio-fault.h"
 #include "vfio-mapped.h"
 #include "vfio-memory.h"
 
@@ -30,20 +31,40 @@
 #define MAPPED          0x600000
 #define MAPPED_SIZE     0x10000
 
-/* Above 4 GiB, where the first DIMM is placed */
-#define DIMM_ADDR       (4 * GiB)
+/* The DIMM that comes and goes */
 #define DIMM_SLOT       0
 #define DIMM_SIZE       (128 * MiB)
+
+/* The machine's memory: what is mapped in the background is 64 MiB or more */
+static uint64_t memory_size(void)
+{
+    return vfio_rig_later() ? 128 * MiB : 32 * MiB;
+}
+
+static const char *object_of(const VFIOAct *act)
+{
+    return act->object ?: VFIO_RIG_IOMMUFD;
+}
+
+/* Memory that is mapped in the background is mapped, unless that failed. */
+static void settle(VFIOStage *s)
+{
+    if (vfio_rig_later() && !s->maps_held) {
+        vfio_machine_wait_mapped(s->machine);
+    }
+}
 
 /* Plugging and unplugging a device */
 
 char *vfio_stage_plug(VFIOStage *s)
 {
     g_autofree char *device =
-        g_strdup_printf("%s,id=dev0,addr=%d%s", vfio_rig_device("EDU0"), SLOT,
-                        s->act->device ?: "");
+        g_strdup_printf("%s,id=dev0,addr=%d,iommufd=%s",
+                        vfio_rig_device("EDU0"), SLOT, object_of(s->act));
+    char *error = vfio_machine_device_add(s->machine, device);
 
-    return vfio_machine_device_add(s->machine, device);
+    settle(s);
+    return error;
 }
 
 static void plug(VFIOStage *s)
@@ -67,6 +88,7 @@ static void check_plugged(VFIOStage *s)
     VFIOEdu *edu = vfio_edu_new(s->machine, SLOT);
 
     vfio_edu_check_copy(edu, 0x100000, 0x200000, 256);
+    vfio_edu_check_copy(edu, 0x100000, memory_size() - 0x1000, 256);
     vfio_edu_free(edu);
     s->machine->pci->mmio_alloc_ptr = s->free_mmio;
 }
@@ -160,10 +182,19 @@ static void check_unmapped(VFIOStage *s)
 
 /* Plugging and unplugging memory */
 
+/* While a device can do DMA, nothing is mapped in the background. */
+static void end_dma(VFIOStage *s)
+{
+    if (vfio_rig_later()) {
+        vfio_edu_enable(s->staying[0], PCI_COMMAND_MEMORY);
+    }
+}
+
 static void plug_memory(VFIOStage *s)
 {
     g_assert_null(vfio_memory_plug(s->machine, "pc-dimm", DIMM_SLOT,
                                    "memory-backend-ram", DIMM_SIZE));
+    settle(s);
 }
 
 static void unplug_memory(VFIOStage *s)
@@ -186,19 +217,6 @@ static char *act_unplug_memory(VFIOStage *s)
     return NULL;
 }
 
-static bool is_stopped(VFIOStage *s)
-{
-    QDict *reply = qtest_qmp(s->machine->qts, "{ 'execute': 'query-status' }");
-    QDict *status = qdict_get_qdict(reply, "return");
-    bool stopped = !qdict_get_bool(status, "running");
-
-    if (stopped) {
-        g_assert_cmpstr(qdict_get_str(status, "status"), ==, "io-error");
-    }
-    qobject_unref(reply);
-    return stopped;
-}
-
 /* The device reaches all of the DIMM, and the pages that QEMU has there. */
 static void check_memory_of(VFIOStage *s, const char *device)
 {
@@ -209,7 +227,7 @@ static void check_memory_of(VFIOStage *s, const char *device)
     for (int i = 0; i < pages->len; i++) {
         VFIOMappedPage *page = &g_array_index(pages, VFIOMappedPage, i);
 
-        mapped += page->iova >= DIMM_ADDR ? page->size : 0;
+        mapped += page->iova >= VFIO_ACT_DIMM ? page->size : 0;
     }
     g_assert_cmphex(mapped, ==, DIMM_SIZE);
     g_assert_null(vfio_mapped_wrong(s->machine, pages, regions));
@@ -222,22 +240,57 @@ static void check_memory(VFIOStage *s)
     }
 }
 
-/* If the VM was stopped, it goes on with all of its memory. */
-static void check_memory_plugged(VFIOStage *s)
-{
-    if (is_stopped(s)) {
-        vfio_machine_wait_map_error(s->machine, VFIO_RIG_IOMMUFD, DIMM_ADDR,
-                                    "cannot map memory");
-        vfio_machine_cont(s->machine);
-    }
-    check_memory(s);
-}
-
 static void check_memory_unplugged(VFIOStage *s)
 {
     plug_memory(s);
-    check_memory_plugged(s);
+    check_memory(s);
     unplug_memory(s);
+}
+
+/* What meets memory of which a half is mapped */
+
+static void plug_half_mapped(VFIOStage *s)
+{
+    vfio_fault_hold_helpers();
+    s->maps_held = true;
+    plug(s);
+    vfio_fault_wait_held();
+}
+
+/* Whoever met it has waited for the calls that were held. */
+static void map_rest(VFIOStage *s)
+{
+    s->maps_held = false;
+    settle(s);
+}
+
+static char *act_unplug_half_mapped(VFIOStage *s)
+{
+    unplug(s);
+    map_rest(s);
+    return NULL;
+}
+
+/* Whoever sets the bit makes the calls that are left. */
+static char *act_bus_master_half_mapped(VFIOStage *s)
+{
+    vfio_memory_command(s->machine, SLOT, PCI_COMMAND_MASTER);
+    map_rest(s);
+    return NULL;
+}
+
+static char *act_change_half_mapped(VFIOStage *s)
+{
+    vfio_memory_config_byte(s->machine, 0, I440FX_PAM0, PAM0_RAM);
+    map_rest(s);
+    return NULL;
+}
+
+static void undo_change(VFIOStage *s)
+{
+    vfio_memory_config_byte(s->machine, 0, I440FX_PAM0, 0);
+    settle(s);
+    unplug(s);
 }
 
 #define THREADS "-m 128M -object iommufd,id=parallel,map-threads=3"
@@ -280,7 +333,7 @@ const VFIOAct vfio_acts[] = {
     }, {
         .name = "plug-by-threads",
         .options = THREADS,
-        .device = ",iommufd=parallel",
+        .object = "parallel",
         .act = vfio_stage_plug,
         .check_refused = check_unplugged,
         .check = check_plugged,
@@ -339,15 +392,16 @@ const VFIOAct vfio_acts[] = {
         .name = "plug-memory",
         .options = ROOM,
         .staying = { "EDU0" },
+        .prepare = end_dma,
         .act = act_plug_memory,
-        .check = check_memory_plugged,
+        .check = check_memory,
         .undo = unplug_memory,
     }, {
         .name = "plug-memory-shared",
         .options = ROOM SPACES,
         .staying = { "EDU0", "EDU1" },
         .act = act_plug_memory,
-        .check = check_memory_plugged,
+        .check = check_memory,
         .undo = unplug_memory,
     }, {
         .name = "unplug-memory",
@@ -364,6 +418,26 @@ const VFIOAct vfio_acts[] = {
         .act = act_unplug_memory,
         .check = check_memory_unplugged,
     }, {
+        .name = "unplug-half-mapped",
+        .later = true,
+        .prepare = plug_half_mapped,
+        .act = act_unplug_half_mapped,
+        .check = check_unplugged,
+    }, {
+        .name = "bus-master-half-mapped",
+        .later = true,
+        .prepare = plug_half_mapped,
+        .act = act_bus_master_half_mapped,
+        .check = check_plugged,
+        .undo = unplug,
+    }, {
+        .name = "change-half-mapped",
+        .later = true,
+        .prepare = plug_half_mapped,
+        .act = act_change_half_mapped,
+        .check = check_plugged,
+        .undo = undo_change,
+    }, {
     }
 };
 
@@ -371,9 +445,10 @@ const VFIOAct vfio_acts[] = {
 
 char *vfio_act_options(const VFIOAct *act)
 {
-    GString *text = g_string_new("-m 32M ");
+    GString *text = g_string_new(NULL);
 
-    g_string_append(text, act->options ?: "");
+    g_string_append_printf(text, "-m %" PRIu64 "M %s", memory_size() / MiB,
+                           act->options ?: "");
     if (act->viommu) {
         g_string_append_printf(text, " -device virtio-iommu-pci,addr=%d,"
                                "boot-bypass=off", VIOMMU_SLOT);
@@ -405,6 +480,7 @@ VFIOStage *vfio_stage_start(const VFIOAct *act)
     s->act = act;
     close(g_file_open_tmp("vfio-act-XXXXXX", &s->errors, NULL));
     s->machine = vfio_machine_start("%s 2>%s", options, s->errors);
+    settle(s);
     return s;
 }
 
@@ -476,6 +552,23 @@ char *vfio_stage_state(VFIOStage *s)
         }
     }
     return g_string_free(text, false);
+}
+
+bool vfio_stage_is_stopped(VFIOStage *s)
+{
+    QDict *reply = qtest_qmp(s->machine->qts, "{ 'execute': 'query-status' }");
+    QDict *status = qdict_get_qdict(reply, "return");
+    bool stopped = g_str_equal(qdict_get_str(status, "status"), "io-error");
+
+    qobject_unref(reply);
+    return stopped;
+}
+
+void vfio_stage_go_on(VFIOStage *s, uint64_t iova)
+{
+    vfio_machine_wait_map_error(s->machine, object_of(s->act), iova,
+                                "cannot map memory");
+    vfio_machine_cont(s->machine);
 }
 
 /* After a reset the guest has to enable them first. */

@@ -13,6 +13,9 @@
 #include "vfio-edu.h"
 #include "vfio-viommu.h"
 
+/* Where the first DIMM is placed */
+#define VFIO_ACT_DIMM (4 * GiB)
+
 typedef struct VFIOAct VFIOAct;
 
 typedef struct VFIOStage {
@@ -23,14 +26,16 @@ typedef struct VFIOStage {
     VFIOEdu *staying[2];    /* devices that are there throughout, or NULL */
     VIOMMU *viommu;         /* NULL if there is none */
     uint64_t free_mmio;     /* for the device that comes and goes */
+    bool maps_held;         /* what waits in the background is not waited for */
 } VFIOStage;
 
 struct VFIOAct {
     const char *name;
     const char *options;    /* for QEMU */
     const char *staying[2]; /* devices of the rig */
-    const char *device;     /* more properties of the one that comes and goes */
+    const char *object;     /* of the one that comes and goes, NULL: the rig's */
     bool viommu;            /* devices that stay are behind a virtio-iommu */
+    bool later;             /* only where memory is mapped in the background */
 
     /* All may be NULL; without "act", the act is the start of QEMU. */
     void (*prepare)(VFIOStage *s);
@@ -71,6 +76,12 @@ char *vfio_stage_said(VFIOStage *s);
  * be freed.
  */
 char *vfio_stage_state(VFIOStage *s);
+
+/* Whether QEMU has stopped the VM, since devices miss memory */
+bool vfio_stage_is_stopped(VFIOStage *s);
+
+/* An event has said so of memory at @iova; the VM goes on with all of it. */
+void vfio_stage_go_on(VFIOStage *s, uint64_t iova);
 
 /* Check that the devices that stay can do DMA. */
 void vfio_stage_check_staying(VFIOStage *s);

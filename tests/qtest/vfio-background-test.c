@@ -35,11 +35,6 @@
 #define DIMM_SIZE       (128 * MiB)
 #define WITH_ROOM       "-m 256M,slots=2,maxmem=1G "
 
-/* The i440fx's register for the memory at 0xf0000, and memory there */
-#define I440FX_PAM0     0x59
-#define PAM0_RAM        0x30
-#define PAM0_BASE       0xf0000
-
 /* Who is kept waiting shall wait so long. */
 #define WHILE_US        (300 * 1000)
 
@@ -63,21 +58,13 @@ static VFIOMachine *start(const char *options)
     return vfio_machine_start("%s-device %s", options, device);
 }
 
-/* All threads that map are in a call that does not return. */
-static void wait_held(void)
-{
-    uint32_t threads = MIN(g_get_num_processors(), 16);
-
-    g_assert_true(vfio_rig_wait(vfio_fault_held_maps() == threads));
-}
-
 static VFIOMachine *start_held(const char *options)
 {
     VFIOMachine *m;
 
     vfio_fault_hold_maps();
     m = start(options);
-    wait_held();
+    vfio_fault_wait_held();
     return m;
 }
 
@@ -340,7 +327,7 @@ static void test_memory_map_changes(void)
     vfio_memory_config_byte(m, 0, I440FX_PAM0, PAM0_RAM);
     vfio_fault_hold_maps();
     g_assert_null(vfio_machine_device_add(m, device));
-    wait_held();
+    vfio_fault_wait_held();
     g_assert_cmphex(vfio_query_background(m), ==,
                     VFIO_MACHINE_MEMORY - PAM0_BASE);
 
@@ -368,7 +355,7 @@ static void test_dimm_leaves(void)
     g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT,
                                    "memory-backend-ram", DIMM_SIZE));
     g_assert_cmphex(vfio_query_background(m), ==, DIMM_SIZE);
-    wait_held();
+    vfio_fault_wait_held();
     g_assert_null(vfio_memory_ask_back(m, DIMM_SLOT));
     begin_meanwhile(&meanwhile);
     vfio_memory_eject(m, DIMM_SLOT);
@@ -522,7 +509,7 @@ static void test_guest_comes(void)
 
     vfio_fault_hold_maps();
     vfio_mig_guest_prepare(g);
-    wait_held();
+    vfio_fault_wait_held();
     vfio_mig_guest_begin(g);
     vfio_mig_guest_write_on(g);
     vfio_mig_guest_write_last(g);
@@ -553,7 +540,7 @@ static void test_guest_goes(void)
     vfio_edu_enable(g->edus[0]->edu, PCI_COMMAND_MEMORY);
     vfio_fault_hold_maps();
     vfio_memory_command(m, VGA_SLOT, PCI_COMMAND_MEMORY);
-    wait_held();
+    vfio_fault_wait_held();
 
     vfio_mig_guest_begin(g);
     g_assert_true(vfio_rig_wait_for(

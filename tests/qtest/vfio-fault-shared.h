@@ -32,6 +32,13 @@ typedef enum VFIOFaultTokens {
     VFIO_FAULT_TOKENS_WANTED,       /* the device takes one: ->token */
 } VFIOFaultTokens;
 
+/* Which large maps wait */
+typedef enum VFIOFaultHolds {
+    VFIO_FAULT_HOLDS_NONE,
+    VFIO_FAULT_HOLDS_ALL,
+    VFIO_FAULT_HOLDS_HELPERS,   /* of other threads than the first one */
+} VFIOFaultHolds;
+
 #define VFIO_FAULT_RANGES 32
 
 /* What IOMMU_IOAS_IOVA_RANGES answers; both are inclusive */
@@ -53,8 +60,8 @@ typedef struct VFIOFaultShared {
     uint32_t only_request;
     uint32_t tokens;    /* VFIOFaultTokens, also while nothing is counted */
     uint8_t token[16];
-    uint32_t holds;     /* large maps wait, also while nothing is counted */
-    uint32_t waiting;   /* how many do */
+    uint32_t holds;     /* VFIOFaultHolds, also while nothing is counted */
+    uint32_t waiting;   /* how many are held */
     uint32_t allowed;   /* ... and so many need not */
     uint32_t num_ranges;    /* 0: as the kernel says */
     VFIOFaultRange ranges[VFIO_FAULT_RANGES];

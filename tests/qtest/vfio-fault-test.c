@@ -24,10 +24,15 @@
 #include "hw/vfio/vfio-abi.h"
 #include "vfio-act.h"
 #include "vfio-fault.h"
+#include "vfio-memory.h"
+
+/* Firmware that memory at PAM0_BASE leaves there */
+#define BIOS_REST 0xe0000
 
 typedef enum Outcome {
     REFUSED,    /* the act is refused, and all is as before */
     GOES_ON,    /* the act is done as far as it can be */
+    STOPPED,    /* ... and the VM does not run until the rest is */
     HELD,       /* ... and QEMU keeps something until it ends */
 } Outcome;
 
@@ -35,25 +40,27 @@ typedef enum Outcome {
 typedef struct Rule {
     const char *call;
     const char *act;    /* NULL: any that has these rules */
+    bool later;         /* only of memory that is mapped in the background */
     int nth;            /* of a device's calls of this kind, from 1; 0: any */
     int error;          /* 0: any */
     Outcome outcome;
     const char *says;   /* which step; NULL: nothing, there is nothing to do */
     bool terse;         /* QEMU 7.2's own words, without device or errno */
     bool limited;       /* it is said once a second */
+    uint64_t missing;   /* STOPPED: IOVA of what is not mapped; 0: 1 MiB */
 } Rule;
 
 /*
  * A device works without what KVM could do for it, without its BARs mapped,
  * without notice of errors and of unplug requests, without migration, without a
- * reset of one kind
- * if there is another, and without INTx, which a guest's driver may set up
- * again; only when INTx is set up for the first time, QEMU 7.2 refuses.
- * Whether it is an mdev, which has no IOMMU of its own, matters only to
- * x-balloon-allowed.  If there are fewer
- * threads, they do all of the work.  What cannot be copied is mapped, unless
- * there is no memory.  There, only the BAR of the other device is mapped.  A
- * close that fails has closed the descriptor.
+ * reset of one kind if there is another, and without INTx, which a guest's
+ * driver may set up again; only when INTx is set up for the first time, QEMU
+ * 7.2 refuses.  Whether it is an mdev, which has no IOMMU of its own, matters
+ * only to x-balloon-allowed.  If there are fewer threads, they do all of the
+ * work.  What cannot be copied is mapped, unless there is no memory.  There,
+ * only the BAR of the other device is mapped.  A close that fails has closed
+ * the descriptor.  Memory waits to be mapped in the background only if the
+ * kernel says that the IOMMU reaches it.
  */
 static const Rule plugging[] = {
     { "stat device", .says = "no such host device" },
@@ -82,7 +89,11 @@ static const Rule plugging[] = {
     { "IOMMU_IOAS_ALLOC", .says = "cannot allocate an I/O address space" },
     { "VFIO_DEVICE_ATTACH_IOMMUFD_PT", .error = EBUSY, .outcome = GOES_ON },
     { "VFIO_DEVICE_ATTACH_IOMMUFD_PT", .says = "cannot attach the device" },
-    { "IOMMU_IOAS_IOVA_RANGES", .says = "cannot get the ranges" },
+    { "IOMMU_IOAS_IOVA_RANGES", .nth = 1, .says = "cannot get the ranges" },
+    { "IOMMU_IOAS_IOVA_RANGES", .nth = 2, .says = "cannot get the ranges" },
+    { "IOMMU_IOAS_IOVA_RANGES", .act = "plug-shared",
+      .says = "cannot get the ranges" },
+    { "IOMMU_IOAS_IOVA_RANGES", .outcome = GOES_ON },
     { "pthread_create", .outcome = GOES_ON },
     { "IOMMU_IOAS_COPY", .error = ENOMEM, .says = "cannot map memory" },
     { "IOMMU_IOAS_COPY", .outcome = GOES_ON },
@@ -91,6 +102,8 @@ static const Rule plugging[] = {
     { "IOMMU_IOAS_MAP", .act = "plug-shared", .error = EINVAL,
       .outcome = GOES_ON },
     { "IOMMU_IOAS_MAP", .act = "plug-shared", .outcome = GOES_ON,
+      .says = "cannot map memory" },
+    { "IOMMU_IOAS_MAP", .later = true, .outcome = STOPPED,
       .says = "cannot map memory" },
     { "IOMMU_IOAS_MAP", .says = "cannot map memory" },
     { "VFIO_DEVICE_GET_REGION_INFO", .says = "failed to get" },
@@ -123,13 +136,15 @@ static const Rule enabling[] = {
 };
 
 /*
- * The device goes in any case.  Closing the descriptors undoes what could not
- * be undone before.  But if kvm-vfio was not made to drop the device, it holds
- * the device, and with it what the device is bound to.
+ * The device goes in any case, and what is being mapped for it is not wanted
+ * any more.  Closing the descriptors undoes what could not be undone before.
+ * But if kvm-vfio was not made to drop the device, it holds the device, and
+ * with it what the device is bound to.
  */
 static const Rule unplugging[] = {
     { "VFIO_DEVICE_SET_IRQS", .nth = 1, .outcome = GOES_ON, .says = "REQ-0" },
     { "VFIO_DEVICE_SET_IRQS", .outcome = GOES_ON },
+    { "IOMMU_IOAS_MAP", .outcome = GOES_ON },
     { "VFIO_DEVICE_DETACH_IOMMUFD_PT", .outcome = GOES_ON,
       .says = "cannot detach the device" },
     { "IOMMU_DESTROY", .outcome = GOES_ON, .says = "cannot destroy" },
@@ -183,10 +198,38 @@ static const Rule unmapping[] = {
 
 static const Rule plugging_memory[] = {
     { "pthread_create", .outcome = GOES_ON },
-    { "IOMMU_IOAS_COPY", .error = ENOMEM, .outcome = GOES_ON,
-      .says = "cannot map memory" },
+    { "IOMMU_IOAS_IOVA_RANGES", .outcome = GOES_ON },
+    { "IOMMU_IOAS_COPY", .error = ENOMEM, .outcome = STOPPED,
+      .says = "cannot map memory", .missing = VFIO_ACT_DIMM },
     { "IOMMU_IOAS_COPY", .outcome = GOES_ON },
-    { "IOMMU_IOAS_MAP", .outcome = GOES_ON, .says = "cannot map memory" },
+    { "IOMMU_IOAS_MAP", .outcome = STOPPED, .says = "cannot map memory",
+      .missing = VFIO_ACT_DIMM },
+    { }
+};
+
+/* The bit is set, but the VM is stopped before its driver uses it. */
+static const Rule becoming_master[] = {
+    { "IOMMU_IOAS_MAP", .outcome = STOPPED, .says = "cannot map memory" },
+    { }
+};
+
+/*
+ * What the rig's two processors are mapping is not wanted any more.  What is
+ * mapped gives way, in spite of a kernel that says otherwise.  Then the rest of
+ * the firmware is mapped, and all that follows in the background.
+ */
+static const Rule changing[] = {
+    { "pthread_create", .outcome = GOES_ON },
+    { "IOMMU_IOAS_IOVA_RANGES", .outcome = GOES_ON },
+    { "IOMMU_IOAS_MAP", .nth = 1, .outcome = GOES_ON },
+    { "IOMMU_IOAS_MAP", .nth = 2, .outcome = GOES_ON },
+    { "IOMMU_IOAS_MAP", .nth = 3, .outcome = STOPPED,
+      .says = "cannot map memory", .missing = BIOS_REST },
+    { "IOMMU_IOAS_MAP", .outcome = STOPPED, .says = "cannot map memory",
+      .missing = PAM0_BASE },
+    { "IOMMU_IOAS_UNMAP", .error = ENOENT, .outcome = GOES_ON },
+    { "IOMMU_IOAS_UNMAP", .outcome = GOES_ON, .says = "cannot unmap",
+      .limited = true },
     { }
 };
 
@@ -215,6 +258,8 @@ static const struct {
     { "reset", resetting },
     { "map", mapping },
     { "unmap", unmapping },
+    { "bus-master", becoming_master },
+    { "change", changing },
 };
 
 /* What the kernel can return; Linux 6.12 */
@@ -284,7 +329,7 @@ typedef struct Sweep {
     VFIOStage *stage;
     GArray *calls;      /* VFIOFaultCalls, if nothing fails */
     GArray *points;
-    int outcomes[3];
+    int outcomes[HELD + 1];
 } Sweep;
 
 /* Points */
@@ -301,12 +346,31 @@ static const VFIOFaultCall *swept_call(Sweep *sweep, uint32_t n)
     return &g_array_index(sweep->calls, VFIOFaultCall, n - 1);
 }
 
+static bool begins_device(const VFIOFaultCall *call)
+{
+    return g_str_equal(call->name, "stat device");
+}
+
+/* What is mapped in the background is mapped by threads that come first. */
+static bool is_later(const VFIOFaultCall *calls, uint32_t n)
+{
+    bool later = false;
+
+    for (uint32_t i = 0; i < n; i++) {
+        later &= !begins_device(&calls[i]);
+        later |= g_str_equal(calls[i].name, "pthread_create");
+    }
+    return later && vfio_rig_later();
+}
+
 static bool is_same_place(Sweep *sweep, uint32_t a, uint32_t b)
 {
     const VFIOFaultCall *x = swept_call(sweep, a), *y = swept_call(sweep, b);
 
     return x->site == y->site && x->request == y->request &&
-           g_str_equal(x->name, y->name);
+           g_str_equal(x->name, y->name) &&
+           is_later(swept_call(sweep, 1), a) ==
+           is_later(swept_call(sweep, 1), b);
 }
 
 static bool is_first(Sweep *sweep, uint32_t n)
@@ -354,10 +418,16 @@ static void add_long(Sweep *sweep, uint32_t n)
     }
 }
 
-/* If QEMU starts with KVM, only KVM's calls differ from a start without. */
+/*
+ * If QEMU starts with KVM, only KVM's calls differ from a start without.  Where
+ * memory is mapped in the background, the VM must have run.
+ */
 static bool is_wanted(Sweep *sweep, uint32_t n)
 {
-    return sweep->act->act || !sweep->act->options ||
+    const VFIOAct *act = sweep->act;
+    bool kvm = act->options && strstr(act->options, "kvm");
+
+    return !kvm || (act->act && !vfio_rig_later()) ||
            g_str_has_prefix(vfio_fault_name(swept_call(sweep, n)), "KVM");
 }
 
@@ -373,10 +443,11 @@ static void choose_points(Sweep *sweep)
 /* Rules */
 
 static bool rule_fits(const Rule *rule, const VFIOAct *act, const char *call,
-                      int nth, int error)
+                      int nth, bool later, int error)
 {
     return g_str_equal(rule->call, call) &&
            (!rule->act || g_str_equal(rule->act, act->name)) &&
+           (!rule->later || later) &&
            (!rule->nth || rule->nth == nth) &&
            (!rule->error || rule->error == error);
 }
@@ -389,13 +460,12 @@ static const Rule *find_rule(const VFIOAct *act, const VFIOFaultCall *calls,
                              const Point *point)
 {
     const char *call = vfio_fault_name(&calls[point->n - 1]);
+    bool later = is_later(calls, point->n);
     int nth = 0;
 
     for (uint32_t i = 0; i < point->n; i++) {
-        const char *name = vfio_fault_name(&calls[i]);
-
-        nth = g_str_equal(name, "stat device") ? 0 : nth;
-        nth += g_str_equal(name, call);
+        nth = begins_device(&calls[i]) ? 0 : nth;
+        nth += g_str_equal(vfio_fault_name(&calls[i]), call);
     }
     g_test_message("%s: call %u, %s, the %d. of these: %s", act->name,
                    point->n, call, nth, g_strerror(point->error));
@@ -403,7 +473,7 @@ static const Rule *find_rule(const VFIOAct *act, const VFIOFaultCall *calls,
         return &unharmed;
     }
     for (const Rule *rule = act_rules(act); rule->call; rule++) {
-        if (rule_fits(rule, act, call, nth, point->error)) {
+        if (rule_fits(rule, act, call, nth, later, point->error)) {
             return rule;
         }
     }
@@ -480,14 +550,17 @@ static char *act_with(Sweep *sweep, Point *point, bool *refused)
     return g_strconcat(reason ?: "", said, NULL);
 }
 
-static void check_after(Sweep *sweep, Outcome outcome)
+static void check_after(Sweep *sweep, const Rule *rule)
 {
     const VFIOAct *act = sweep->act;
 
-    switch (outcome) {
+    switch (rule->outcome) {
     case REFUSED:
         act->check_refused(sweep->stage);
         break;
+    case STOPPED:
+        vfio_stage_go_on(sweep->stage, rule->missing ?: MiB);
+        /* fall through */
     case GOES_ON:
         call_if(act->check, sweep->stage);
         call_if(act->undo, sweep->stage);
@@ -511,7 +584,7 @@ static void watch(Sweep *sweep)
     g_assert_cmpuint(count, >, 0);
     g_array_set_size(sweep->calls, 0);
     g_array_append_vals(sweep->calls, vfio_fault_call(1), count);
-    check_after(sweep, GOES_ON);
+    check_after(sweep, &unharmed);
 }
 
 /* Does the act once, since QEMU makes some calls only the first time. */
@@ -540,9 +613,11 @@ static void try_point(Sweep *sweep, Point *point)
     rule = find_rule(sweep->act, vfio_fault_call(1), point);
     g_test_message("%s: %s", refused ? "refused" : "done", said);
     g_assert_cmpint(refused, ==, rule->outcome == REFUSED);
+    g_assert_cmpint(vfio_stage_is_stopped(sweep->stage), ==,
+                    rule->outcome == STOPPED);
     check_said(rule, point, said);
 
-    check_after(sweep, rule->outcome);
+    check_after(sweep, rule);
     if (rule->outcome == HELD) {
         restart(sweep);
     } else {
@@ -627,12 +702,13 @@ static Sweep *sweep_new(const VFIOAct *act)
 static void sweep_free(Sweep *sweep)
 {
     int tried = sweep->outcomes[REFUSED] + sweep->outcomes[GOES_ON] +
-                sweep->outcomes[HELD];
+                sweep->outcomes[STOPPED] + sweep->outcomes[HELD];
 
-    g_test_message("%s: %u calls, %d points: %d refused, %d gone on, %d held",
+    g_test_message("%s: %u calls, %d points: %d refused, %d gone on, "
+                   "%d stopped, %d held",
                    sweep->act->name, sweep->calls->len, tried,
                    sweep->outcomes[REFUSED], sweep->outcomes[GOES_ON],
-                   sweep->outcomes[HELD]);
+                   sweep->outcomes[STOPPED], sweep->outcomes[HELD]);
     g_array_unref(sweep->calls);
     g_array_unref(sweep->points);
     g_free(sweep);
@@ -673,7 +749,8 @@ static char *refuse_to_start(const VFIOAct *act, const Point *point)
     return said;
 }
 
-static char *start_in_part(const VFIOAct *act, const Point *point)
+static char *start_in_part(const VFIOAct *act, const Point *point,
+                           Outcome outcome)
 {
     VFIOStage *s;
     char *said;
@@ -682,6 +759,10 @@ static char *start_in_part(const VFIOAct *act, const Point *point)
     s = vfio_stage_start(act);
     vfio_fault_disarm();
     said = vfio_stage_said(s);
+    g_assert_cmpint(vfio_stage_is_stopped(s), ==, outcome == STOPPED);
+    if (outcome == STOPPED) {
+        vfio_machine_cont(s->machine);  /* nobody was there for the event */
+    }
     vfio_stage_boot(s);
     vfio_stage_check_staying(s);
     g_free(vfio_stage_end(s));
@@ -693,7 +774,7 @@ static void try_start(Sweep *sweep, const Point *point)
     const Rule *rule = find_rule(sweep->act, swept_call(sweep, 1), point);
     g_autofree char *said = rule->outcome == REFUSED ?
                             refuse_to_start(sweep->act, point) :
-                            start_in_part(sweep->act, point);
+                            start_in_part(sweep->act, point, rule->outcome);
 
     g_test_message("%s: %s", rule->outcome ? "started" : "refused", said);
     check_said(rule, point, said);
@@ -734,16 +815,22 @@ static void test_start(const void *data)
  * The first reset of a q35 maps most of its memory anew.  The machine is ready
  * then, but nobody has taken the start for done yet.
  */
-static void test_first_reset(void)
+static VFIOMachine *start_q35(void)
 {
-    const char *machine = "-machine q35 -nodefaults -m 256 -object iommufd,id="
-                          VFIO_RIG_IOMMUFD;
+    VFIOMachine *m = vfio_machine_start("-machine q35 -m 256 -device %s",
+                                        vfio_rig_device("EDU0"));
+
+    vfio_machine_wait_mapped(m);
+    return m;
+}
+
+static uint32_t find_last_map(void)
+{
     uint32_t last = 0, count;
     VFIOMachine *m;
 
     vfio_fault_arm(0, 0);
-    m = vfio_machine_start("-machine q35 -m 256 -device %s",
-                           vfio_rig_device("EDU0"));
+    m = start_q35();
     count = vfio_fault_disarm();
     for (uint32_t n = 1; n <= count; n++) {
         if (g_str_equal(vfio_fault_name(vfio_fault_call(n)),
@@ -753,6 +840,14 @@ static void test_first_reset(void)
     }
     vfio_machine_stop(m);
     g_assert_cmpuint(last, >, 0);
+    return last;
+}
+
+static void test_first_reset(void)
+{
+    const char *machine = "-machine q35 -nodefaults -m 256 -object iommufd,id="
+                          VFIO_RIG_IOMMUFD;
+    uint32_t last = find_last_map();
 
     for (int i = 0; i < 2; i++) {
         g_autofree char *options =
@@ -768,6 +863,20 @@ static void test_first_reset(void)
         vfio_rig_check_refusal(status, said);
         g_assert_nonnull(strstr(said, "cannot map memory for DMA"));
     }
+}
+
+/* In the background, the start is over before anything is mapped. */
+static void test_first_reset_later(void)
+{
+    uint32_t last = find_last_map();
+    VFIOMachine *m;
+
+    vfio_fault_arm(last, ENOMEM);
+    m = start_q35();
+    vfio_fault_disarm();
+    vfio_machine_wait_map_error(m, VFIO_RIG_IOMMUFD, MiB, "cannot map memory");
+    vfio_machine_cont(m);
+    vfio_machine_stop(m);
 }
 
 /*
@@ -793,6 +902,12 @@ static bool has_steps_now(const VFIOAct *act)
 
     return act->act && (g_test_slow() || getenv("VFIO_TEST_ALL_ACTS") ||
                         g_strv_contains(some, act->name));
+}
+
+static bool is_tried(const VFIOAct *act)
+{
+    return (!act->later || vfio_rig_later()) &&
+           (!vfio_rig_kernel_is("faults") || has_steps_now(act));
 }
 
 /* A device of the group may be being reset, so it is tried again for a while. */
@@ -863,14 +978,16 @@ int main(int argc, char **argv)
     }
 
     if (!vfio_rig_kernel_is("faults")) {
-        vfio_rig_add("first-reset", VFIO_RIG_IOMMUFD_ONLY, test_first_reset);
+        vfio_rig_add("first-reset", VFIO_RIG_IOMMUFD_ONLY,
+                     vfio_rig_later() ? test_first_reset_later
+                                      : test_first_reset);
         vfio_rig_add("busy-for-a-while", VFIO_RIG_IOMMUFD_ONLY,
                      test_busy_for_a_while);
         vfio_rig_add("busy-for-long", VFIO_RIG_IOMMUFD_ONLY,
                      test_busy_for_long);
     }
     for (const VFIOAct *act = vfio_acts; act->name; act++) {
-        if (!vfio_rig_kernel_is("faults") || has_steps_now(act)) {
+        if (is_tried(act)) {
             vfio_rig_add_data(act->name, VFIO_RIG_IOMMUFD_ONLY,
                               act->act ? test_act : test_start, act);
         }

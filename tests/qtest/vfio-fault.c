@@ -201,10 +201,20 @@ void vfio_fault_ranges(const VFIOFaultRange *ranges, uint32_t count)
     qatomic_mb_set(&shared->num_ranges, count);
 }
 
-void vfio_fault_hold_maps(void)
+static void hold(VFIOFaultHolds holds)
 {
     qatomic_mb_set(&shared->allowed, 0);
-    qatomic_mb_set(&shared->holds, 1);
+    qatomic_mb_set(&shared->holds, holds);
+}
+
+void vfio_fault_hold_maps(void)
+{
+    hold(VFIO_FAULT_HOLDS_ALL);
+}
+
+void vfio_fault_hold_helpers(void)
+{
+    hold(VFIO_FAULT_HOLDS_HELPERS);
 }
 
 void vfio_fault_allow_maps(uint32_t count)
@@ -214,10 +224,17 @@ void vfio_fault_allow_maps(uint32_t count)
 
 void vfio_fault_release_maps(void)
 {
-    qatomic_mb_set(&shared->holds, 0);
+    qatomic_mb_set(&shared->holds, VFIO_FAULT_HOLDS_NONE);
 }
 
 uint32_t vfio_fault_held_maps(void)
 {
     return qatomic_mb_read(&shared->waiting);
+}
+
+void vfio_fault_wait_held(void)
+{
+    uint32_t threads = MIN(g_get_num_processors(), 16);
+
+    g_assert_true(vfio_rig_wait(vfio_fault_held_maps() == threads));
 }

@@ -82,7 +82,17 @@ void vfio_fault_hold_maps(void);
 void vfio_fault_allow_maps(uint32_t count);
 void vfio_fault_release_maps(void);
 
+/*
+ * The same, but only calls of threads that help wait, and only until QEMU waits
+ * for such a thread to end.  So how many calls are made does not depend on how
+ * fast the threads are.
+ */
+void vfio_fault_hold_helpers(void);
+
 /* How many threads wait in such a call */
 uint32_t vfio_fault_held_maps(void);
+
+/* Wait until all threads that map in the background do. */
+void vfio_fault_wait_held(void);
 
 #endif /* TESTS_VFIO_FAULT_H */

@@ -54,6 +54,11 @@ char *vfio_memory_drop(VFIOMachine *m, int slot);
 /* Wait until QEMU has given back the memory of @size bytes that was dropped. */
 void vfio_memory_wait_freed(VFIOMachine *m, uint64_t size);
 
+/* The i440fx's register for the memory at 0xf0000, and memory there */
+#define I440FX_PAM0 0x59
+#define PAM0_RAM    0x30
+#define PAM0_BASE   0xf0000
+
 /* PCI configuration of the device in @slot */
 void vfio_memory_config_byte(VFIOMachine *m, int slot, uint8_t reg,
                              uint8_t value);

@@ -48,6 +48,11 @@ bool vfio_rig_iommufd(void)
     return g_strcmp0(rig_used ?: rig_mode(), "iommufd") == 0;
 }
 
+bool vfio_rig_later(void)
+{
+    return g_getenv("VFIO_TEST_BACKGROUND") != NULL;
+}
+
 bool vfio_rig_kernel_is(const char *kernel)
 {
     return g_str_equal(g_getenv("VFIO_TEST_KERNEL") ?: "plain", kernel);
@@ -171,7 +176,7 @@ const char *vfio_rig_address(const char *name)
 static const char *iommufd_options(void)
 {
     return !vfio_rig_iommufd() ? "" :
-           g_getenv("VFIO_TEST_BACKGROUND")
+           vfio_rig_later()
            ? ",iommufd=" VFIO_RIG_IOMMUFD ",map-in-background=on"
            : ",iommufd=" VFIO_RIG_IOMMUFD;
 }
@@ -780,6 +785,23 @@ char **vfio_machine_trace(VFIOMachine *m)
 
     g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
     return g_strsplit(text, "\n", -1);
+}
+
+/* By the traces, since a question of QEMU's would be one of the kernel, too. */
+static bool is_mapped(VFIOMachine *m)
+{
+    g_auto(GStrv) trace = vfio_machine_trace(m);
+
+    return vfio_trace_count(trace, "vfio_background_add") ==
+           vfio_trace_count(trace, "vfio_background_settle") +
+           vfio_trace_count(trace, "vfio_background_cancel");
+}
+
+void vfio_machine_wait_mapped(VFIOMachine *m)
+{
+    g_assert_true(vfio_rig_wait(is_mapped(m)));
+    /* ... and QEMU has come from there to its main loop. */
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'query-status' }");
 }
 
 bool vfio_trace_is(const char *line, const char *event)

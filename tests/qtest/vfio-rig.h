@@ -83,6 +83,7 @@ void vfio_rig_use(const char *mode);
 
 /* What VFIO_TEST_MODE (or vfio_rig_use()) and VFIO_TEST_KERNEL say */
 bool vfio_rig_iommufd(void);
+bool vfio_rig_later(void);  /* VFIO_TEST_BACKGROUND is set */
 bool vfio_rig_kernel_is(const char *kernel);
 
 /* Whether the kernel is Linux @major.@minor or newer */
@@ -289,6 +290,9 @@ uint64_t vfio_machine_status(VFIOMachine *m, const char *name);
  * iommufd_*; to be freed with g_strfreev()
  */
 char **vfio_machine_trace(VFIOMachine *m);
+
+/* Nothing waits any more to be mapped in the background. */
+void vfio_machine_wait_mapped(VFIOMachine *m);
 
 /* Whether @line is of @event, and how many lines are */
 bool vfio_trace_is(const char *line, const char *event);

@@ -10,7 +10,8 @@
  * Or it is made, and the kernel fails in it, at a step that it is told through
  * /proc/thread-self/fail-nth. All other calls reach the kernel.
  *
- * It can let large maps wait, until the test has seen what it wants to see.
+ * It can let large maps wait, until the test has seen what it wants to see. Such a
+ * call is counted when it is made.
  *
  * It can also answer as a kernel does that is newer than the one it runs on, or
  * that runs on another machine.
@@ -436,13 +437,25 @@ static bool is_allowed(void)
                                                   __ATOMIC_SEQ_CST);
 }
 
+static bool is_held(void)
+{
+    switch (__atomic_load_n(&shared->holds, __ATOMIC_SEQ_CST)) {
+    case VFIO_FAULT_HOLDS_NONE:
+        return false;
+    case VFIO_FAULT_HOLDS_HELPERS:
+        return syscall(SYS_gettid) != getpid();
+    default:
+        return true;
+    }
+}
+
 static void wait_if_large(const IOASMap *map)
 {
     if (map->length < LARGE_MAP) {
         return;
     }
     __atomic_fetch_add(&shared->waiting, 1, __ATOMIC_SEQ_CST);
-    while (__atomic_load_n(&shared->holds, __ATOMIC_SEQ_CST) && !is_allowed()) {
+    while (is_held() && !is_allowed()) {
         usleep(1000);
     }
     __atomic_fetch_sub(&shared->waiting, 1, __ATOMIC_SEQ_CST);
@@ -481,13 +494,13 @@ int ioctl(int fd, unsigned long request, ...)
     arg = va_arg(ap, void *);
     va_end(ap);
 
+    if (shared && request == IOAS_MAP) {
+        wait_if_large(arg);
+    }
     FAIL_IF(is_for_devices(request, arg)
             ? fault("ioctl", ioctl_object(request, arg, object, sizeof(object)),
                     request, SITE) : 0, -1);
     FAIL_IF(-newer_kernel(request, arg), -1);
-    if (shared && request == IOAS_MAP) {
-        wait_if_large(arg);
-    }
     return MAKE(make_ioctl(fd, request, arg));
 }
 
@@ -514,4 +527,17 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
         error = fault("pthread_create", "", 0, SITE);
     }
     return error ?: MAKE(NEXT(pthread_create)(thread, attr, start, opaque));
+}
+
+/* Whoever waits for helpers has told them to take no more. */
+int pthread_join(pthread_t thread, void **result)
+{
+    uint32_t holds = VFIO_FAULT_HOLDS_HELPERS;
+
+    if (shared) {
+        __atomic_compare_exchange_n(&shared->holds, &holds,
+                                    VFIO_FAULT_HOLDS_NONE, false,
+                                    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
+    return NEXT(pthread_join)(thread, result);
 }
