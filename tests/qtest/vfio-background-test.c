@@ -83,6 +83,9 @@ static void *do_meanwhile(void *opaque)
 {
     Meanwhile *meanwhile = opaque;
 
+    if (meanwhile->allows) {
+        vfio_fault_wait_joining();
+    }
     g_usleep(WHILE_US);
     meanwhile->bus_master = vfio_rig_command("EDU0") & PCI_COMMAND_MASTER;
     if (meanwhile->error) {
@@ -472,6 +475,7 @@ static void test_quit(void)
     VFIOMachine *m = start_held("");
 
     qtest_qmp_send(m->qts, "{ 'execute': 'quit' }");
+    vfio_fault_wait_joining();
     g_usleep(WHILE_US);
     g_assert_true(qtest_probe_child(m->qts));
     vfio_fault_allow_maps(vfio_fault_held_maps());

@@ -63,6 +63,7 @@ typedef struct VFIOFaultShared {
     uint32_t holds;     /* VFIOFaultHolds, also while nothing is counted */
     uint32_t waiting;   /* how many are held */
     uint32_t allowed;   /* ... and so many need not */
+    uint32_t joining;   /* threads that wait for another one to end */
     uint32_t num_ranges;    /* 0: as the kernel says */
     VFIOFaultRange ranges[VFIO_FAULT_RANGES];
     VFIOFaultCall calls[VFIO_FAULT_CALLS];

@@ -232,6 +232,11 @@ uint32_t vfio_fault_held_maps(void)
     return qatomic_mb_read(&shared->waiting);
 }
 
+void vfio_fault_wait_joining(void)
+{
+    g_assert_true(vfio_rig_wait(qatomic_mb_read(&shared->joining)));
+}
+
 void vfio_fault_wait_held(void)
 {
     uint32_t threads = MIN(g_get_num_processors(), 16);

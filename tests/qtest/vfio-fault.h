@@ -95,4 +95,10 @@ uint32_t vfio_fault_held_maps(void);
 /* Wait until all threads that map in the background do. */
 void vfio_fault_wait_held(void);
 
+/*
+ * Wait until QEMU waits for a thread to end.  The calls that are held then are
+ * the last ones.
+ */
+void vfio_fault_wait_joining(void);
+
 #endif /* TESTS_VFIO_FAULT_H */

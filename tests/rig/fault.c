@@ -533,11 +533,15 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 int pthread_join(pthread_t thread, void **result)
 {
     uint32_t holds = VFIO_FAULT_HOLDS_HELPERS;
+    int ret;
 
-    if (shared) {
-        __atomic_compare_exchange_n(&shared->holds, &holds,
-                                    VFIO_FAULT_HOLDS_NONE, false,
-                                    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    if (!shared) {
+        return NEXT(pthread_join)(thread, result);
     }
-    return NEXT(pthread_join)(thread, result);
+    __atomic_compare_exchange_n(&shared->holds, &holds, VFIO_FAULT_HOLDS_NONE,
+                                false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&shared->joining, 1, __ATOMIC_SEQ_CST);
+    ret = NEXT(pthread_join)(thread, result);
+    __atomic_fetch_sub(&shared->joining, 1, __ATOMIC_SEQ_CST);
+    return ret;
 }
