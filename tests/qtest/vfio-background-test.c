@@ -638,18 +638,24 @@ static void test_out_of_reach_is_refused(void)
 
 /* A guest with processors */
 
+typedef struct Trickle {
+    GThread *thread;
+    bool stop;
+} Trickle;
+
 /*
  * Firmware moves memory before it finds the device, so the calls that are held
- * then have to end.  They do, one after the other and ever more slowly, so that
- * some are left after that: a dozen in the first minute.
+ * then have to end, or QEMU does not even answer.  They do, one after the other
+ * and ever more slowly, so that some are left after that: a dozen in the first
+ * minute.
  */
 static void *let_maps_trickle(void *opaque)
 {
-    bool *stop = opaque;
+    Trickle *trickle = opaque;
     double wait = WHILE_US;
     int64_t next = 0;
 
-    while (!qatomic_read(stop)) {
+    while (!qatomic_read(&trickle->stop)) {
         if (vfio_fault_held_maps() && g_get_monotonic_time() >= next) {
             vfio_fault_allow_maps(1);
             next = g_get_monotonic_time() + wait;
@@ -660,24 +666,22 @@ static void *let_maps_trickle(void *opaque)
     return NULL;
 }
 
-/*
- * Then the guest has come to where it waits, and its processors have had the
- * time to see that.
- */
-static void wait_until_guest_waits(VFIOMachine *m, bool resets)
+static void begin_trickle(Trickle *trickle)
 {
-    int waits = count_traced(m, "vfio_background_wait");
+    trickle->stop = false;
+    trickle->thread = g_thread_new("trickle", let_maps_trickle, trickle);
+}
 
-    bool stop = false;
-    GThread *thread = g_thread_new("trickle", let_maps_trickle, &stop);
-
-    if (resets) {
-        vfio_machine_reset(m);
-    }
+/*
+ * Then the guest has come to where it waits, once more than @waits, and its
+ * processors have had the time to see that.
+ */
+static void end_trickle(Trickle *trickle, VFIOMachine *m, int waits)
+{
     g_assert_true(vfio_rig_wait_for(
         120, count_traced(m, "vfio_background_wait") > waits));
-    qatomic_set(&stop, true);
-    g_thread_join(thread);
+    qatomic_set(&trickle->stop, true);
+    g_thread_join(trickle->thread);
     g_usleep(WHILE_US);
 }
 
@@ -698,15 +702,17 @@ static void check_rest_is_held(VFIOMachine *m)
 
 static VFIOMachine *start_guest_held(const char *console)
 {
+    Trickle trickle;
     VFIOMachine *m;
 
     vfio_fault_hold_maps();
+    begin_trickle(&trickle);
     m = vfio_machine_start(VFIO_GUEST_OPTIONS
                            " -smp 2 -device %s,id=nvme0,map-in-background=on "
                            "-append 'console=ttyS0 quiet panic=-1 task=alive' "
                            "-serial file:%s", vfio_rig_device("NVME0"),
                            console);
-    wait_until_guest_waits(m, false);
+    end_trickle(&trickle, m, 0);
     check_rest_is_held(m);
     return m;
 }
@@ -772,8 +778,12 @@ static void test_held_processors_are_reset(void)
 {
     char *console = vfio_rig_log_new();
     VFIOMachine *m = start_guest_held(console);
+    int waits = count_traced(m, "vfio_background_wait");
+    Trickle trickle;
 
-    wait_until_guest_waits(m, true);
+    begin_trickle(&trickle);
+    vfio_machine_reset(m);
+    end_trickle(&trickle, m, waits);
     check_held(m);
     vfio_fault_release_maps();
     vfio_guest_wait_alive(console);
