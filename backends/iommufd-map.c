@@ -360,8 +360,7 @@ static void *help(void *opaque)
     return NULL;
 }
 
-/* Signals are for QEMU's own threads. */
-static bool start_helper(pthread_t *thread, void *(*fn)(void *), void *opaque)
+bool iommufd_start_helper(pthread_t *thread, void *(*fn)(void *), void *opaque)
 {
     pthread_attr_t attr;
     sigset_t all, old;
@@ -401,7 +400,8 @@ static void do_chunks(IOMMUFDWork *work)
     unsigned wanted = MIN(work->threads, work->count) - 1;
     unsigned started = 0;
 
-    while (started < wanted && start_helper(&helpers[started], help, work)) {
+    while (started < wanted &&
+           iommufd_start_helper(&helpers[started], help, work)) {
         started++;
     }
     trace_iommufd_backend_parallel(work->fd, work->iova, work->size,
@@ -701,7 +701,8 @@ static void start_later(IOMMUFDLater *later)
     later->running = 1;
     while (later->started < wanted) {
         qatomic_inc(&later->running);
-        if (!start_helper(&later->helpers[later->started], help_later, later)) {
+        if (!iommufd_start_helper(&later->helpers[later->started], help_later,
+                                  later)) {
             qatomic_dec(&later->running);
             break;
         }

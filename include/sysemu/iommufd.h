@@ -91,6 +91,15 @@ void iommufd_error_append_remedy(Error **errp, const char *fmt, ...)
 unsigned iommufd_processors(void);
 
 /**
+ * iommufd_start_helper: start a thread that only makes calls of the kernel's
+ *
+ * Its stack is small, and it gets no signals: these are for QEMU's own threads.
+ * Whoever starts it joins it.  Returns false if there can be no more threads.
+ */
+bool iommufd_start_helper(pthread_t *thread, void *(*fn)(void *),
+                          void *opaque);
+
+/**
  * iommufd_backend_connect: become a user of the object
  *
  * For the first user, opens /dev/iommu if @be has no descriptor yet, and
