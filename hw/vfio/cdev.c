@@ -213,6 +213,11 @@ static int vfio_cdev_try_bind_token(VFIODevice *vbasedev, IOMMUFDBackend *be)
     return ret;
 }
 
+int vfio_cdev_bind_ahead(VFIODevice *vbasedev, IOMMUFDBackend *be)
+{
+    return vfio_cdev_try_bind(vbasedev, be, 0, NULL);
+}
+
 bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp)
 {
     ERRP_GUARD();

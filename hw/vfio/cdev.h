@@ -11,8 +11,8 @@
  * Before the bind the kernel allows nothing else on it (Linux,
  * include/uapi/linux/vfio.h, VFIO_DEVICE_BIND_IOMMUFD).
  *
- * Everything is called with the big lock held.  A step that fails has changed
- * nothing.
+ * Everything but vfio_cdev_bind_ahead() is called with the big lock held.  A
+ * step that fails has changed nothing.
  */
 #ifndef HW_VFIO_CDEV_H
 #define HW_VFIO_CDEV_H
@@ -48,6 +48,13 @@ void vfio_cdev_close(VFIODevice *vbasedev);
  * A VF whose PF's user has set a token is bound with the same one, ->vf_token.
  */
 bool vfio_cdev_bind(VFIODevice *vbasedev, IOMMUFDBackend *be, Error **errp);
+
+/**
+ * vfio_cdev_bind_ahead: the same without a token, by any thread
+ *
+ * Returns 0 or -errno, and does not explain it.
+ */
+int vfio_cdev_bind_ahead(VFIODevice *vbasedev, IOMMUFDBackend *be);
 
 /**
  * vfio_cdev_check_iommu: refuse a device that reaches all of the host's memory

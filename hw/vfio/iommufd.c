@@ -20,6 +20,7 @@
  */
 #include "qemu/osdep.h"
 
+#include "ahead.h"
 #include "cdev.h"
 #include "dirty.h"
 #include "dma-buf.h"
@@ -819,6 +820,50 @@ static void vfio_iommufd_del_from_kvm(VFIODevice *vbasedev)
     vbasedev->kvm_knows = false;
 }
 
+static void vfio_iommufd_close(VFIODevice *vbasedev)
+{
+    vfio_iommufd_del_from_kvm(vbasedev);
+    vfio_cdev_close(vbasedev);
+}
+
+/* What is bound ahead of its turn may hinder a device whose turn it is. */
+static bool vfio_iommufd_bind(VFIODevice *vbasedev, IOMMUFDBackend *be,
+                              Error **errp)
+{
+    Error *err = NULL;
+
+    if (vfio_cdev_bind(vbasedev, be, &err)) {
+        return true;
+    }
+
+    if (vfio_ahead_drop()) {
+        error_free(err);
+        return vfio_cdev_bind(vbasedev, be, errp);
+    }
+
+    error_propagate(errp, err);
+    return false;
+}
+
+static bool vfio_iommufd_open(VFIODevice *vbasedev, IOMMUFDBackend *be,
+                              Error **errp)
+{
+    if (vfio_ahead_take(vbasedev)) {
+        return true;
+    }
+
+    if (!vfio_cdev_open(vbasedev, errp)) {
+        return false;
+    }
+
+    vfio_iommufd_add_to_kvm(vbasedev);
+    if (!vfio_iommufd_bind(vbasedev, be, errp)) {
+        vfio_iommufd_close(vbasedev);
+        return false;
+    }
+    return true;
+}
+
 /* Pinned pages must stay the guest's; see vfio_connect_container() on why. */
 static bool vfio_iommufd_keep_pages(VFIODevice *vbasedev, bool keep,
                                     Error **errp)
@@ -878,13 +923,8 @@ static bool vfio_iommufd_attach_device(VFIODevice *vbasedev, AddressSpace *as,
         return false;
     }
 
-    if (!vfio_cdev_open(vbasedev, errp)) {
+    if (!vfio_iommufd_open(vbasedev, be, errp)) {
         goto disconnect;
-    }
-
-    vfio_iommufd_add_to_kvm(vbasedev);
-    if (!vfio_cdev_bind(vbasedev, be, errp)) {
-        goto close;
     }
 
     if (!vfio_cdev_check_iommu(vbasedev, be, errp) ||
@@ -917,8 +957,7 @@ allow_discard:
     vfio_iommufd_keep_pages(vbasedev, false, &error_abort);
 close:
     vfio_mig_forget(vbasedev);
-    vfio_iommufd_del_from_kvm(vbasedev);
-    vfio_cdev_close(vbasedev);
+    vfio_iommufd_close(vbasedev);
 disconnect:
     iommufd_backend_disconnect(be);
     return false;
@@ -941,8 +980,7 @@ static void vfio_iommufd_detach_device(VFIODevice *vbasedev)
     vfio_reach_tell_guest(as, NULL);
     vfio_iommufd_keep_pages(vbasedev, false, &error_abort);
     vfio_mig_forget(vbasedev);
-    vfio_iommufd_del_from_kvm(vbasedev);
-    vfio_cdev_close(vbasedev);
+    vfio_iommufd_close(vbasedev);
     iommufd_backend_disconnect(be);
 }
 

@@ -64,6 +64,9 @@ typedef struct VFIOFaultShared {
     uint32_t waiting;   /* how many are held */
     uint32_t allowed;   /* ... and so many need not */
     uint32_t joining;   /* threads that wait for another one to end */
+    uint32_t meet;      /* so many binds wait for each other; 0: none does */
+    uint32_t met;       /* ... and so many have come */
+    uint32_t missed;    /* ... or did not wait any longer */
     uint32_t num_ranges;    /* 0: as the kernel says */
     VFIOFaultRange ranges[VFIO_FAULT_RANGES];
     VFIOFaultCall calls[VFIO_FAULT_CALLS];

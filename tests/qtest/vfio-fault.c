@@ -243,3 +243,15 @@ void vfio_fault_wait_held(void)
 
     g_assert_true(vfio_rig_wait(vfio_fault_held_maps() == threads));
 }
+
+void vfio_fault_meet_binds(uint32_t count)
+{
+    shared->met = 0;
+    shared->missed = 0;
+    qatomic_mb_set(&shared->meet, count);
+}
+
+bool vfio_fault_binds_met(void)
+{
+    return qatomic_mb_read(&shared->met) >= shared->meet && !shared->missed;
+}

@@ -101,4 +101,13 @@ void vfio_fault_wait_held(void);
  */
 void vfio_fault_wait_joining(void);
 
+/**
+ * vfio_fault_meet_binds: let binds wait from now on until @count have begun, but
+ * no longer than ten seconds; 0: they wait no more
+ *
+ * vfio_fault_binds_met() says whether so many were made at a time.
+ */
+void vfio_fault_meet_binds(uint32_t count);
+bool vfio_fault_binds_met(void);
+
 #endif /* TESTS_VFIO_FAULT_H */

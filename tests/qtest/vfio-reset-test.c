@@ -493,6 +493,29 @@ static void test_edu_by_its_bus(void)
     setting_free(s);
 }
 
+static void mark_both(void)
+{
+    mark("EDU0");
+    mark("EDU1");
+}
+
+/* QEMU need not reset what the kernel has reset when it was bound. */
+static void test_several_are_fresh(void)
+{
+    static const Case c = {
+        .given = { "EDU0", "EDU1" },
+        .prepare = mark_both,
+    };
+    Setting *s = setting_new(&c);
+
+    check_unmarked("EDU0");
+    check_unmarked("EDU1");
+    g_assert_cmpint(count_function_resets(s->m), ==,
+                    vfio_rig_iommufd() ? 0 : 2);
+    check_devices_work(s);
+    setting_free(s);
+}
+
 /* A device that has a function reset of its own does not need the others. */
 static void test_function_needs_no_others(void)
 {
@@ -727,6 +750,7 @@ int main(int argc, char **argv)
                           &cases[i]);
     }
     vfio_rig_add("edu-by-its-bus", VFIO_RIG_BOTH, test_edu_by_its_bus);
+    vfio_rig_add("several-are-fresh", VFIO_RIG_BOTH, test_several_are_fresh);
     vfio_rig_add("function-needs-no-others", VFIO_RIG_BOTH,
                  test_function_needs_no_others);
     vfio_rig_add("guest-resets-function", VFIO_RIG_BOTH,

@@ -10,8 +10,8 @@
  * Or it is made, and the kernel fails in it, at a step that it is told through
  * /proc/thread-self/fail-nth. All other calls reach the kernel.
  *
- * It can let large maps wait, until the test has seen what it wants to see. Such a
- * call is counted when it is made.
+ * It can let large maps wait, until the test has seen what it wants to see, and
+ * binds, until others are made as well. A map that waited is counted when it is made.
  *
  * It can also answer as a kernel does that is newer than the one it runs on, or
  * that runs on another machine.
@@ -461,6 +461,21 @@ static void wait_if_large(const IOASMap *map)
     __atomic_fetch_sub(&shared->waiting, 1, __ATOMIC_SEQ_CST);
 }
 
+/* Binds wait until as many have begun as shall meet, for ten seconds at most. */
+static void meet_binds(void)
+{
+    int left = 10 * 1000;
+
+    __atomic_fetch_add(&shared->met, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&shared->met, __ATOMIC_SEQ_CST) < shared->meet) {
+        if (!left--) {
+            shared->missed = 1;
+            return;
+        }
+        usleep(1000);
+    }
+}
+
 static int make_ioctl(int fd, unsigned long request, void *arg)
 {
     return shared && shared->num_ranges && request == IOVA_RANGES
@@ -501,6 +516,9 @@ int ioctl(int fd, unsigned long request, ...)
             ? fault("ioctl", ioctl_object(request, arg, object, sizeof(object)),
                     request, SITE) : 0, -1);
     FAIL_IF(-newer_kernel(request, arg), -1);
+    if (shared && request == BIND_IOMMUFD && shared->meet) {
+        meet_binds();
+    }
     return MAKE(make_ioctl(fd, request, arg));
 }
 
