@@ -13,10 +13,12 @@
 #                  map-threads=N), apart-N (the same with an object for each
 #                  device), background (map-in-background=on); "@NAME" after it
 #                  selects the QEMU in /opt/NAME
-#   BENCH_CASES    start; plug, which has its own pages; spaces, which also has its
+#   BENCH_CASES    start; devices, of BENCH_DEVICES, which has its own memory and
+#                  pages; plug, which has its own pages; spaces, which also has its
 #                  own paths; calls, see map.c, with its own paths; boot, of guests
 #                  with each of BENCH_BOOTED; reads and viommu, which have their own
 #                  memory, too
+#   BENCH_DEVICES  how many devices: "1 2 4 8"
 #   BENCH_BOOTED   nvme, which firmware drives, too; edu and net (an e1000e), which
 #                  only the guest's kernel drives
 
@@ -27,6 +29,9 @@ THP=/sys/kernel/mm/transparent_hugepage/enabled
 SHARED_THP=/sys/kernel/mm/transparent_hugepage/shmem_enabled
 HUGE=/proc/sys/vm/nr_hugepages
 HUGE_MIB=2
+
+# For guests whose devices are counted: a device costs no less with more of it.
+FEW_MIB=64
 
 # The first one has no reset method, so no time is spent on a reset.
 DEVICE=$(address_of edu2)
@@ -99,6 +104,32 @@ device_json()
     printf '"driver":"vfio-pci","host":"%s","id":"dev%d","addr":"%x"\n' "$host" "$2" $((8 + $2))
 }
 
+# virtual_address N: of the Nth virtual function of PF0, from 1 on
+virtual_address()
+{
+    bus=$(address_of pf0)
+    printf '%s:%02x.%x\n' "${bus%:*}" $(($1 / 8)) $(($1 % 8))
+}
+
+# make_virtual N: functions, for vfio-pci
+make_virtual()
+{
+    pf=/sys/bus/pci/devices/$(address_of pf0)
+    echo 0 >"$pf/sriov_drivers_autoprobe"
+    echo "$1" >"$pf/sriov_numvfs"
+    for n in $(seq "$1"); do
+        bind_driver "$(virtual_address "$n")" vfio-pci || exit 1
+    done
+}
+
+# device_arguments N OBJECT: N of them
+device_arguments()
+{
+    for n in $(seq "$1"); do
+        echo "-device vfio-pci,host=$(virtual_address "$n")${2:+,iommufd=iommufd0}"
+    done
+}
+
 # read_in_guest PATH: how long a thousand reads take in a guest
 read_in_guest()
 {
@@ -149,16 +180,21 @@ measure()
     libraries=/opt/$name/lib/x86_64-linux-gnu
     [ ! -d "$libraries" ] || export LD_LIBRARY_PATH="$libraries"
     iommufd=$(object_arguments "$2")
+    mib=$4
+    [ "$1" != devices ] || mib=$FEW_MIB
     qemu="/opt/$name/bin/qemu-system-x86_64 -machine pc -accel ${BENCH_ACCEL:-kvm} \
--m $4 $(memory_arguments "$3" "$4") $iommufd"
+-m $mib $(memory_arguments "$3" "$mib") $iommufd"
 
     # shellcheck disable=SC2086 # words
     case $1:$2 in
-    start:none*)
+    start:none*|devices:none*)
         /rig/tests/measure $qemu ;;
     start:*)
         /rig/tests/measure $qemu \
             -device "vfio-pci,host=$DEVICE${iommufd:+,iommufd=iommufd0}" ;;
+    devices:*)
+        devices=$(device_arguments "$4" "$iommufd")
+        /rig/tests/measure $qemu $devices ;;
     boot-*:*)
         boot "${1#boot-}" "$2" "$iommufd" $qemu ;;
     calls:*)
@@ -173,8 +209,8 @@ measure()
     esac
 }
 
-# rounds CASE PAGES MIB PATHS; for each kind of pages, the first round only warms
-# up the caches.
+# rounds CASE PAGES MIB PATHS: MIB is the number of devices where that is measured. For
+# each kind of pages, the first round only warms up the caches.
 rounds()
 {
     round=0
@@ -218,15 +254,17 @@ for case in $(cases); do
     viommu) compare_viommu
             continue ;;
     esac
-    kinds=$BENCH_PAGES paths=$BENCH_PATHS
+    kinds=$BENCH_PAGES paths=$BENCH_PATHS sizes=$BENCH_MEMORY
     case $case in
+    devices) kinds=thp sizes=$BENCH_DEVICES
+            make_virtual "$(for n in $sizes; do echo "$n"; done | sort -n | tail -n 1)" ;;
     plug)   kinds="thp prealloc" ;;
     calls)  kinds="small thp shared shared-thp huge" paths="legacy map-1 map-2 file-1 file-2" ;;
     boot-net) bind_driver "$VFIO_TEST_NET0" vfio-pci || exit 1 ;;
     spaces) kinds="thp small" paths="legacy apart-1 apart-2 threads-1 threads-2" ;;
     esac
     for pages in $kinds; do
-        for mib in $BENCH_MEMORY; do
+        for mib in $sizes; do
             prepare_memory "$pages" "$mib"
             rounds "$case" "$pages" "$mib" "$paths"
         done

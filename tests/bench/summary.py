@@ -23,6 +23,8 @@ REFERENCE = 'legacy'
 TITLES = {
     ('start', 'start'): 'start of the VM, more than without the device',
     ('start', 'end'): 'end of the VM',
+    ('devices', 'start'): 'start of a VM with so many devices, more than without any',
+    ('devices', 'end'): 'end of a VM with so many devices',
     ('plug', 'plug1'): 'device_add of the first device',
     ('plug', 'plug2'): 'device_add of a second device',
     ('plug', 'unplug2'): 'unplug of the second device',
@@ -49,8 +51,11 @@ TITLES = {
 }
 
 # What is plotted over the memory
-PLOTS = [('start', 'start'), ('spaces', 'plug2'), ('boot-nvme', 'boot'),
+PLOTS = [('start', 'start'), ('devices', 'start'), ('spaces', 'plug2'), ('boot-nvme', 'boot'),
          ('boot-edu', 'boot')]
+
+# What the first column has, where it is not the memory
+COUNTED = {'devices': 'devices'}
 
 PAGES = {
     'small': 'pages of 4 KiB',
@@ -100,11 +105,11 @@ def cell(seconds, reference):
     return text
 
 
-def print_table(rows):
-    """@rows: {mib: {path: [seconds]}}"""
+def print_table(rows, counted):
+    """@rows: {mib: {path: [seconds]}}; @counted: what mib is"""
     paths = list(dict.fromkeys(path for cells in rows.values() for path in cells))
     width = 2 + max([31] + [len(path) for path in paths])
-    print('    MiB  ' + ''.join(path.ljust(width) for path in paths).rstrip())
+    print(f'{counted:>7}  ' + ''.join(path.ljust(width) for path in paths).rstrip())
     for mib, cells in sorted(rows.items()):
         reference = cells.get(REFERENCE)
         line = ''.join(
@@ -114,12 +119,12 @@ def print_table(rows):
     print()
 
 
-def write_data(path, rows, with_baselines):
-    """For gnuplot: MiB, then the median, lowest and highest of each path"""
+def write_data(path, rows, counted, with_baselines):
+    """For gnuplot: @counted, then the median, lowest and highest of each path"""
     paths = [name for name in next(iter(rows.values()))
              if with_baselines or name != baseline_of(name)]
     with open(path, 'w') as file:
-        print('MiB', *(f'{name}\tlow\thigh' for name in paths), sep='\t',
+        print(counted, *(f'{name}\tlow\thigh' for name in paths), sep='\t',
               file=file)
         for mib, cells in sorted(rows.items()):
             values = [f'{statistics.median(cells[name]):.6f}\t'
@@ -130,19 +135,20 @@ def write_data(path, rows, with_baselines):
 
 def main(source, directory):
     figures, remarks = read(source)
-    for cells in figures['start', 'start'].values():
-        for paths in cells.values():
-            subtract_baselines(paths)
+    for case in 'start', 'devices':
+        for cells in figures[case, 'start'].values():
+            for paths in cells.values():
+                subtract_baselines(paths)
 
     for key, title in TITLES.items():
         for pages, rows in figures.get(key, {}).items():
             print(f'Seconds: {title}; {PAGES[pages]}\n')
-            print_table(rows)
+            print_table(rows, COUNTED.get(key[0], 'MiB'))
     print(*remarks, sep='\n')
     for case, what in PLOTS:
         for pages, rows in figures[case, what].items():
             write_data(Path(directory) / f'{case}-{pages}.tsv', rows,
-                       case.startswith('boot'))
+                       COUNTED.get(case, 'MiB'), case.startswith('boot'))
 
 
 if __name__ == '__main__':
