@@ -279,18 +279,18 @@ static char *act_bus_master_half_mapped(VFIOStage *s)
     return NULL;
 }
 
-static char *act_change_half_mapped(VFIOStage *s)
+/* What is being mapped begins below 1 MiB, until firmware takes that away. */
+static void plug_half_mapped_from_pam0(VFIOStage *s)
 {
     vfio_memory_config_byte(s->machine, 0, I440FX_PAM0, PAM0_RAM);
-    map_rest(s);
-    return NULL;
+    plug_half_mapped(s);
 }
 
-static void undo_change(VFIOStage *s)
+static char *act_change_half_mapped(VFIOStage *s)
 {
     vfio_memory_config_byte(s->machine, 0, I440FX_PAM0, 0);
-    settle(s);
-    unplug(s);
+    map_rest(s);
+    return NULL;
 }
 
 #define THREADS "-m 128M -object iommufd,id=parallel,map-threads=3"
@@ -433,10 +433,10 @@ const VFIOAct vfio_acts[] = {
     }, {
         .name = "change-half-mapped",
         .later = true,
-        .prepare = plug_half_mapped,
+        .prepare = plug_half_mapped_from_pam0,
         .act = act_change_half_mapped,
         .check = check_plugged,
-        .undo = undo_change,
+        .undo = unplug,
     }, {
     }
 };
