@@ -355,14 +355,22 @@ static bool begins_device(const VFIOFaultCall *call)
     return g_str_equal(call->name, "stat device");
 }
 
-/* What is mapped in the background is mapped by threads that come first. */
+/*
+ * What is mapped in the background is mapped by threads that come first.  Those
+ * that bind devices come before the kernel tells what is reached.
+ */
 static bool is_later(const VFIOFaultCall *calls, uint32_t n)
 {
-    bool later = false;
+    bool told = false, later = false;
 
     for (uint32_t i = 0; i < n; i++) {
-        later &= !begins_device(&calls[i]);
-        later |= g_str_equal(calls[i].name, "pthread_create");
+        const char *name = vfio_fault_name(&calls[i]);
+
+        if (begins_device(&calls[i])) {
+            told = later = false;
+        }
+        told |= g_str_equal(name, "IOMMU_IOAS_IOVA_RANGES");
+        later |= told && g_str_equal(name, "pthread_create");
     }
     return later && vfio_rig_later();
 }
