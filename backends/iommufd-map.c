@@ -29,7 +29,6 @@
 #include "qemu/osdep.h"
 #include <sched.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 
 #include "iommufd-progress.h"
 #include "qemu/atomic.h"
@@ -49,9 +48,6 @@
 
 /* ... of a map that nobody waits for: some 10 ms of clearing memory */
 #define CHUNK_LATER (16 * MiB)
-
-/* ... of which so much gets its pages at a time */
-#define POPULATE_STEP (1 * MiB)
 
 /* Bytes; an ioctl needs few, but thread-local data of libraries is on it. */
 #define HELPER_STACK (256 * KiB)
@@ -86,7 +82,6 @@ struct IOMMUFDWork {
     int *results;       /* of each chunk, NOT_DONE before it is done */
     unsigned next;      /* the chunk to be taken next; atomic */
     bool failed;        /* no more need be taken; atomic */
-    bool populates;     /* see populate() */
 };
 
 /* Not a possible result: 0 is success, -errno is failure */
@@ -295,33 +290,6 @@ static unsigned threads_for(IOMMUFDBackend *be, uint64_t size)
     return MIN(be->threads, iommufd_processors());
 }
 
-/*
- * Let memory have its pages before the kernel looks for them to pin.  Doing both,
- * it would hold the process's mmap_lock for a whole chunk (mm/gup.c,
- * __gup_longterm_locked()).  A processor of the guest whose malloc() wants
- * another page waits for that, and all page faults behind it; pages that are
- * there are pinned without it.
- *
- * What fails here fails in the map, too, which tells why.  Returns false if the
- * chunk is not wanted any more.
- */
-static bool populate(IOMMUFDWork *work, uint64_t iova, uint64_t size)
-{
-    uint8_t *vaddr = work->vaddr + (iova - work->iova);
-    uint64_t done;
-
-    for (done = 0; done < size; done += POPULATE_STEP) {
-        if (qatomic_read(&work->failed)) {
-            return false;
-        }
-        if (madvise(vaddr + done, MIN(POPULATE_STEP, size - done),
-                    MADV_POPULATE_WRITE)) {
-            break;
-        }
-    }
-    return true;
-}
-
 static bool take_chunk(IOMMUFDWork *work)
 {
     uint64_t iova, size;
@@ -338,9 +306,6 @@ static bool take_chunk(IOMMUFDWork *work)
     }
 
     chunk_range(work, i, &iova, &size);
-    if (work->populates && !populate(work, iova, size)) {
-        return false;
-    }
     ret = work->do_chunk(work, iova, size);
     work->results[i] = ret;
     if (work->progress) {
@@ -737,7 +702,6 @@ IOMMUFDLater *iommufd_backend_map_begin(IOMMUFDBackend *be, uint32_t ioas_id,
     IOMMUFDWork *work = &later->work;
 
     *work = map_work(be, ioas_id, iova, size, vaddr, readonly);
-    work->populates = !readonly;
     later->ended = ended;
     later->opaque = opaque;
     cut(work, MIN(MAX(CHUNK_LATER, pow2ceil(page_size)), AREA_LIMIT));
