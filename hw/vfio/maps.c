@@ -88,7 +88,7 @@ void vfio_maps_split(VFIOMaps *maps, hwaddr iova, bool up)
     uint64_t chunk;
     hwaddr at;
 
-    if (!map || map->count < 2) {
+    if (!map || map->iova >= iova || map->count < 2 || map->guest) {
         return;
     }
     chunk = iommufd_backend_map_chunk(map->iova, map->last - map->iova + 1,

@@ -43,7 +43,7 @@ void vfio_maps_round(VFIOMaps *maps, Range *range);
 
 /**
  * vfio_maps_split: let a map that begins below @iova and reaches there be two, if
- * that took several of the kernel's
+ * that took several of the kernel's and is not the guest's
  *
  * @up: they are split at @iova or above it, else at @iova or below it
  */
