@@ -146,8 +146,8 @@ static bool vfio_ahead_is_for(const VFIODevice *standin,
         return false;
     }
     return standin->fd_given ? standin->fd == vbasedev->fd
-                             : g_str_equal(standin->sysfsdev,
-                                           vbasedev->sysfsdev);
+                             : !g_strcmp0(standin->sysfsdev,
+                                          vbasedev->sysfsdev);
 }
 
 static VFIOAhead *vfio_ahead_find(const VFIODevice *vbasedev)
