@@ -404,15 +404,7 @@ static void be_quick(VFIOMigGuest *g)
 /* Bytes of which QEMU did not ask whether devices have written to them */
 static uint64_t count_marked(VFIOMachine *m)
 {
-    g_auto(GStrv) trace = vfio_machine_trace(m);
-    uint64_t bytes = 0;
-
-    for (char **line = trace; *line; line++) {
-        if (vfio_trace_is(*line, "vfio_dirty_mark")) {
-            bytes += vfio_trace_value(*line, "size");
-        }
-    }
-    return bytes;
+    return vfio_machine_trace_sum(m, "vfio_dirty_mark", "size");
 }
 
 /*

@@ -337,15 +337,7 @@ static const Firmware firmware[] = {
 /* Bytes that the kernel has been asked to map */
 static uint64_t count_mapped(VFIOMachine *m)
 {
-    g_auto(GStrv) trace = vfio_machine_trace(m);
-    uint64_t bytes = 0;
-
-    for (char **line = trace; *line; line++) {
-        if (vfio_trace_is(*line, "iommufd_backend_map_dma")) {
-            bytes += vfio_trace_value(*line, "size");
-        }
-    }
-    return bytes;
+    return vfio_machine_trace_sum(m, "iommufd_backend_map_dma", "size");
 }
 
 /* All memory above the first MiB changes its section with each of these steps. */

@@ -829,3 +829,17 @@ uint64_t vfio_trace_value(const char *line, const char *name)
     }
     return g_ascii_strtoull(found + strlen(key), NULL, 0);
 }
+
+uint64_t vfio_machine_trace_sum(VFIOMachine *m, const char *event,
+                                const char *name)
+{
+    g_auto(GStrv) trace = vfio_machine_trace(m);
+    uint64_t sum = 0;
+
+    for (char **line = trace; *line; line++) {
+        if (vfio_trace_is(*line, event)) {
+            sum += vfio_trace_value(*line, name);
+        }
+    }
+    return sum;
+}

@@ -301,4 +301,8 @@ int vfio_trace_count(char **lines, const char *event);
 /* The number after "@name=" in @line, decimal or 0x; else the test fails */
 uint64_t vfio_trace_value(const char *line, const char *name);
 
+/* The sum of the numbers @name in all lines of @event so far */
+uint64_t vfio_machine_trace_sum(VFIOMachine *m, const char *event,
+                                const char *name);
+
 #endif /* TESTS_VFIO_RIG_H */
