@@ -130,7 +130,7 @@ static void test_table_is_shared(void)
     g_assert_true(vfio_rig_wait(count(m, "vfio_cdev_detach") == 1));
     vfio_mig_edu_check(g->edus[1]);
     vfio_machine_device_del(m, "dev1", VFIO_MIG_SLOT(1));
-    g_assert_true(vfio_rig_wait(count(m, "iommufd_backend_disconnect") == 2));
+    g_assert_true(vfio_rig_wait(count(m, "iommufd_backend_destroy_id") == 2));
     check_goes_in_between(m, table, ioas, 2);
     vfio_mig_guest_free(g);
 }
