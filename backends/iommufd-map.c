@@ -17,9 +17,10 @@
  * nothing else of QEMU's; the caller, which may hold the big lock, waits for
  * them.  A helper runs where its caller may run, and has its memory policy.
  *
- * A map can also be begun by one call and finished or cancelled by another: the
- * helpers take the chunks in between.  These are small, since whoever needs the
- * range for something else waits for those that are being made.
+ * A map or a copy can also be begun by one call and finished or cancelled by
+ * another: the helpers take the chunks in between.  These are small, since
+ * whoever needs the range for something else waits for those that are being
+ * made.
  *
  * No area that the kernel knows crosses a multiple of AREA_LIMIT, however many
  * threads there are.  So a range may be unmapped in pieces that end there, no
@@ -554,6 +555,24 @@ static IOMMUFDWork map_work(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
     };
 }
 
+static IOMMUFDWork copy_work(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
+                             uint64_t size, uint32_t source_id, hwaddr source,
+                             bool readonly)
+{
+    return (IOMMUFDWork) {
+        .do_chunk = ioas_copy,
+        .be = be,
+        .fd = be->fd,
+        .ioas_id = ioas_id,
+        .iova = iova,
+        .size = size,
+        .source_id = source_id,
+        .source = source,
+        .readonly = readonly,
+        .threads = threads_for(be, size),
+    };
+}
+
 int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
                             uint64_t size, void *vaddr, bool readonly,
                             uint64_t page_size, Range *failed,
@@ -589,18 +608,8 @@ int iommufd_backend_copy_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
                              bool readonly, uint64_t page_size, Range *failed,
                              uint64_t *mapped)
 {
-    IOMMUFDWork work = {
-        .do_chunk = ioas_copy,
-        .be = be,
-        .fd = be->fd,
-        .ioas_id = ioas_id,
-        .iova = iova,
-        .size = size,
-        .source_id = source_id,
-        .source = source,
-        .readonly = readonly,
-        .threads = threads_for(be, size),
-    };
+    IOMMUFDWork work = copy_work(be, ioas_id, iova, size, source_id, source,
+                                 readonly);
 
     return map_all(&work, page_size, failed, mapped);
 }
@@ -691,17 +700,13 @@ static void join_later(IOMMUFDLater *later)
     }
 }
 
-IOMMUFDLater *iommufd_backend_map_begin(IOMMUFDBackend *be, uint32_t ioas_id,
-                                        hwaddr iova, uint64_t size,
-                                        void *vaddr, bool readonly,
-                                        uint64_t page_size,
-                                        void (*ended)(void *opaque),
-                                        void *opaque)
+static IOMMUFDLater *begin_later(IOMMUFDWork all, uint64_t page_size,
+                                 void (*ended)(void *opaque), void *opaque)
 {
     IOMMUFDLater *later = g_new0(IOMMUFDLater, 1);
     IOMMUFDWork *work = &later->work;
 
-    *work = map_work(be, ioas_id, iova, size, vaddr, readonly);
+    *work = all;
     later->ended = ended;
     later->opaque = opaque;
     cut(work, MIN(MAX(CHUNK_LATER, pow2ceil(page_size)), AREA_LIMIT));
@@ -717,6 +722,28 @@ IOMMUFDLater *iommufd_backend_map_begin(IOMMUFDBackend *be, uint32_t ioas_id,
     trace_iommufd_backend_parallel(work->fd, work->iova, work->size,
                                    work->chunk, work->count, later->started);
     return later;
+}
+
+IOMMUFDLater *iommufd_backend_map_begin(IOMMUFDBackend *be, uint32_t ioas_id,
+                                        hwaddr iova, uint64_t size,
+                                        void *vaddr, bool readonly,
+                                        uint64_t page_size,
+                                        void (*ended)(void *opaque),
+                                        void *opaque)
+{
+    return begin_later(map_work(be, ioas_id, iova, size, vaddr, readonly),
+                       page_size, ended, opaque);
+}
+
+IOMMUFDLater *iommufd_backend_copy_begin(IOMMUFDBackend *be, uint32_t ioas_id,
+                                         hwaddr iova, uint64_t size,
+                                         uint32_t source_id, hwaddr source,
+                                         bool readonly, uint64_t page_size,
+                                         void (*ended)(void *opaque),
+                                         void *opaque)
+{
+    return begin_later(copy_work(be, ioas_id, iova, size, source_id, source,
+                                 readonly), page_size, ended, opaque);
 }
 
 bool iommufd_backend_map_has_ended(const IOMMUFDLater *later)

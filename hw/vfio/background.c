@@ -13,78 +13,106 @@
 
 #define TELL_MS 5000
 
+typedef struct VFIOBackgroundMap VFIOBackgroundMap;
 struct VFIOBackgroundMap {
+    VFIOIOMMUFDContainer *container;
     MemoryRegionSection section;    /* region_add() has a reference */
     hwaddr iova;
     uint64_t size;
     void *vaddr;
     IOMMUFDLater *later;    /* NULL while it waits for others */
+    bool copies;            /* what another container has */
+    bool anew;              /* that has failed */
     QTAILQ_ENTRY(VFIOBackgroundMap) next;
 };
 
-static QLIST_HEAD(AllBackgrounds, VFIOBackground) all_backgrounds =
-    QLIST_HEAD_INITIALIZER(all_backgrounds);
+struct VFIOBackgroundQueue {
+    IOMMUFDBackend *be;
+    QTAILQ_HEAD(, VFIOBackgroundMap) maps;  /* only the first has threads */
+    QLIST_HEAD(, VFIOBackground) users;
+    QEMUBH *bh;
+    QEMUTimer *timer;   /* for lines on the log while it takes long */
+    Notifier exit;
+    QLIST_ENTRY(VFIOBackgroundQueue) next;
+};
 
-/*
- * Of the other containers of the same object the one after @last, or the first
- * if that is NULL
- */
-static VFIOIOMMUFDContainer *next_of_object(VFIOIOMMUFDContainer *container,
-                                            VFIOIOMMUFDContainer *last)
+static QLIST_HEAD(, VFIOBackgroundQueue) queues =
+    QLIST_HEAD_INITIALIZER(queues);
+
+/* The first of the container's after @map, or of all if that is NULL */
+static VFIOBackgroundMap *next_of(VFIOIOMMUFDContainer *container,
+                                  VFIOBackgroundMap *map)
 {
-    VFIOBackground *background = last ? QLIST_NEXT(&last->background, next)
-                                      : QLIST_FIRST(&all_backgrounds);
-
-    for (; background; background = QLIST_NEXT(background, next)) {
-        VFIOIOMMUFDContainer *other = container_of(background,
-                                                   VFIOIOMMUFDContainer,
-                                                   background);
-
-        if (other != container && other->be == container->be) {
-            return other;
-        }
+    map = map ? QTAILQ_NEXT(map, next)
+              : QTAILQ_FIRST(&container->background.queue->maps);
+    while (map && map->container != container) {
+        map = QTAILQ_NEXT(map, next);
     }
-    return NULL;
+    return map;
 }
 
 /* What becomes of a map */
 
-static int finish_map(VFIOIOMMUFDContainer *container, VFIOBackgroundMap *map)
+/* What cannot be copied is mapped anew, unless there is too little memory. */
+static bool is_to_be_mapped_anew(const VFIOBackgroundMap *map, int ret,
+                                 uint64_t mapped)
 {
+    return map->copies && ret < 0 && ret != -ENOMEM && !mapped;
+}
+
+/* Waits.  Returns whether it is done with, and sets *@ret to 0 or -errno. */
+static bool finish_map(VFIOBackgroundMap *map, int *ret)
+{
+    VFIOIOMMUFDContainer *container = map->container;
     uint64_t mapped;
-    int ret;
 
     if (!map->later) {
-        return vfio_dma_map(&container->base, map->iova, map->size, map->vaddr,
-                            map->section.readonly);
+        *ret = vfio_iommufd_map_now(container, map->iova, map->size, map->vaddr,
+                                    map->section.readonly);
+        return true;
     }
-    ret = iommufd_backend_map_finish(map->later, &container->failed, &mapped);
-    return vfio_iommufd_map_done(container, ret, map->iova, map->size,
-                                 map->vaddr, map->section.readonly, mapped);
+
+    *ret = iommufd_backend_map_finish(map->later, &container->failed, &mapped);
+    map->later = NULL;
+    map->anew = is_to_be_mapped_anew(map, *ret, mapped);
+    if (!map->anew) {
+        *ret = vfio_iommufd_map_done(container, *ret, map->iova, map->size,
+                                     map->vaddr, map->section.readonly, mapped);
+    }
+    return !map->anew;
+}
+
+static void map_failed(VFIOBackgroundMap *map, int ret)
+{
+    Error *err = NULL;
+
+    vfio_iommufd_map_error(&map->container->base, map->iova, map->size,
+                           map->vaddr, ret, &err);
+    vfio_iommufd_map_failed(&map->container->base, &map->section, err);
 }
 
 /*
  * Waits, unless the map has ended.  It leaves the queue before anything can
  * fail: a failure can end QEMU, or unmap what is there.
  */
-static void settle(VFIOIOMMUFDContainer *container,
-                   VFIOBackgroundMap *unsettled)
+static void settle(VFIOBackgroundQueue *queue, VFIOBackgroundMap *map)
 {
-    g_autofree VFIOBackgroundMap *map = unsettled;
-    Error *err = NULL;
     int ret;
 
-    QTAILQ_REMOVE(&container->background.maps, map, next);
-    ret = finish_map(container, map);
+    QTAILQ_REMOVE(&queue->maps, map, next);
+    if (!finish_map(map, &ret)) {
+        QTAILQ_INSERT_HEAD(&queue->maps, map, next);
+        return;
+    }
+
     trace_vfio_background_settle(map->iova, map->size, ret);
     if (ret) {
-        vfio_iommufd_map_error(&container->base, map->iova, map->size,
-                               map->vaddr, ret, &err);
-        vfio_iommufd_map_failed(&container->base, &map->section, err);
+        map_failed(map, ret);
     }
+    g_free(map);
 }
 
-static void cancel_map(VFIOIOMMUFDContainer *container, VFIOBackgroundMap *map)
+static void cancel_map(VFIOBackgroundQueue *queue, VFIOBackgroundMap *map)
 {
     uint64_t mapped = 0;
     unsigned count = 0;
@@ -93,9 +121,11 @@ static void cancel_map(VFIOIOMMUFDContainer *container, VFIOBackgroundMap *map)
         count = iommufd_backend_map_cancel(map->later, &mapped);
     }
     trace_vfio_background_cancel(map->iova, map->size, mapped);
-    vfio_iommufd_map_half_done(container, map->iova, map->size, count, mapped);
-    QTAILQ_REMOVE(&container->background.maps, map, next);
+    vfio_iommufd_map_half_done(map->container, map->iova, map->size, count,
+                               mapped);
+    QTAILQ_REMOVE(&queue->maps, map, next);
     g_free(map);
+    qemu_bh_schedule(queue->bh);    /* for what comes after it */
 }
 
 /* The queue */
@@ -105,15 +135,29 @@ static void map_has_ended(void *bh)
     qemu_bh_schedule(bh);
 }
 
-static bool begin_map(VFIOIOMMUFDContainer *container, VFIOBackgroundMap *map)
+/* What came before it has ended, so what it can be copied from is there. */
+static bool begin_map(VFIOBackgroundQueue *queue, VFIOBackgroundMap *map)
 {
-    map->later = iommufd_backend_map_begin(container->be, container->ioas_id,
-                                           map->iova, map->size, map->vaddr,
-                                           map->section.readonly,
-                                           qemu_ram_pagesize(
-                                               map->section.mr->ram_block),
-                                           map_has_ended,
-                                           container->background.bh);
+    VFIOIOMMUFDContainer *container = map->container;
+    bool readonly = map->section.readonly;
+    uint64_t page_size = qemu_ram_pagesize(map->section.mr->ram_block);
+    VFIORAMSource source;
+
+    map->copies = !map->anew &&
+                  vfio_ram_maps_find(&container->ram_maps, map->vaddr,
+                                     map->size, readonly, &source);
+    if (map->copies) {
+        map->later = iommufd_backend_copy_begin(queue->be, container->ioas_id,
+                                                map->iova, map->size,
+                                                source.ioas_id, source.iova,
+                                                readonly, page_size,
+                                                map_has_ended, queue->bh);
+    } else {
+        map->later = iommufd_backend_map_begin(queue->be, container->ioas_id,
+                                               map->iova, map->size,
+                                               map->vaddr, readonly, page_size,
+                                               map_has_ended, queue->bh);
+    }
     return map->later;
 }
 
@@ -133,7 +177,7 @@ static void let_devices_go_on(VFIOIOMMUFDContainer *container)
 {
     VFIODevice *vbasedev;
 
-    if (!QLIST_EMPTY(&container->missing.sections)) {
+    if (next_of(container, NULL) || !QLIST_EMPTY(&container->missing.sections)) {
         return;
     }
 
@@ -152,54 +196,80 @@ static void let_devices_go_on(VFIOIOMMUFDContainer *container)
  * processor of the guest, which may be bound to a processor of the host's, and
  * one change of the memory map may add what the next one removes.
  */
-static void work_on(void *opaque)
+static void map_what_waits(VFIOBackgroundQueue *queue)
 {
-    VFIOIOMMUFDContainer *container = opaque;
-    VFIOBackground *background = &container->background;
     VFIOBackgroundMap *map;
 
-    while ((map = QTAILQ_FIRST(&background->maps))) {
-        if (!map->later && begin_map(container, map)) {
-            timer_mod(background->timer,
+    while ((map = QTAILQ_FIRST(&queue->maps))) {
+        if (!map->later && begin_map(queue, map)) {
+            timer_mod(queue->timer,
                       qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + TELL_MS);
         }
         if (map->later && !iommufd_backend_map_has_ended(map->later)) {
             return;
         }
-        settle(container, map);
+        settle(queue, map);
     }
-    timer_del(background->timer);
-    let_devices_go_on(container);
+    timer_del(queue->timer);
+}
+
+static void work_on(void *opaque)
+{
+    VFIOBackgroundQueue *queue = opaque;
+    VFIOBackground *background;
+
+    map_what_waits(queue);
+    QLIST_FOREACH(background, &queue->users, next) {
+        let_devices_go_on(container_of(background, VFIOIOMMUFDContainer,
+                                       background));
+    }
 }
 
 static void tell(void *opaque)
 {
-    VFIOIOMMUFDContainer *container = opaque;
-    VFIOBackgroundMap *map = QTAILQ_FIRST(&container->background.maps);
+    VFIOBackgroundQueue *queue = opaque;
+    VFIOBackgroundMap *map = QTAILQ_FIRST(&queue->maps);
 
     if (map && map->later) {
         iommufd_backend_map_tell(map->later);
-        timer_mod(container->background.timer,
+        timer_mod(queue->timer,
                   qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + TELL_MS);
     }
 }
 
+/* What comes before it may be what it is copied from. */
 static void finish(VFIOIOMMUFDContainer *container)
 {
-    VFIOBackgroundMap *map;
+    VFIOBackgroundQueue *queue = container->background.queue;
 
-    while ((map = QTAILQ_FIRST(&container->background.maps))) {
-        settle(container, map);
+    while (next_of(container, NULL)) {
+        settle(queue, QTAILQ_FIRST(&queue->maps));
     }
     let_devices_go_on(container);
 }
 
-void vfio_background_finish_others(VFIOIOMMUFDContainer *container)
+static bool waits_elsewhere(VFIOIOMMUFDContainer *container,
+                            const void *vaddr, uint64_t size)
 {
-    VFIOIOMMUFDContainer *other = NULL;
+    VFIOBackgroundMap *map;
 
-    while ((other = next_of_object(container, other))) {
-        finish(other);
+    QTAILQ_FOREACH(map, &container->background.queue->maps, next) {
+        if (map->container != container &&
+            ranges_overlap((uintptr_t)vaddr, size, (uintptr_t)map->vaddr,
+                           map->size)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void vfio_background_finish_memory(VFIOIOMMUFDContainer *container,
+                                   const void *vaddr, uint64_t size)
+{
+    VFIOBackgroundQueue *queue = container->background.queue;
+
+    while (waits_elsewhere(container, vaddr, size)) {
+        settle(queue, QTAILQ_FIRST(&queue->maps));
     }
 }
 
@@ -207,16 +277,18 @@ void vfio_background_add(VFIOIOMMUFDContainer *container,
                          MemoryRegionSection *section, hwaddr iova,
                          uint64_t size, void *vaddr)
 {
+    VFIOBackgroundQueue *queue = container->background.queue;
     VFIOBackgroundMap *map = g_new0(VFIOBackgroundMap, 1);
 
+    map->container = container;
     map->section = *section;
     map->section.fv = NULL;     /* it would keep regions that are gone */
     map->iova = iova;
     map->size = size;
     map->vaddr = vaddr;
-    QTAILQ_INSERT_TAIL(&container->background.maps, map, next);
+    QTAILQ_INSERT_TAIL(&queue->maps, map, next);
     trace_vfio_background_add(iova, size);
-    qemu_bh_schedule(container->background.bh);
+    qemu_bh_schedule(queue->bh);
 }
 
 void vfio_background_cancel(VFIOIOMMUFDContainer *container, hwaddr iova,
@@ -226,12 +298,11 @@ void vfio_background_cancel(VFIOIOMMUFDContainer *container, hwaddr iova,
     Range range, of_map;
 
     range_set_bounds(&range, iova, iova + size - 1);
-    for (map = QTAILQ_FIRST(&container->background.maps); map; map = next) {
-        next = QTAILQ_NEXT(map, next);
+    for (map = next_of(container, NULL); map; map = next) {
+        next = next_of(container, map);
         range_set_bounds(&of_map, map->iova, map->iova + map->size - 1);
         if (range_overlaps_range(&range, &of_map)) {
-            cancel_map(container, map);
-            qemu_bh_schedule(container->background.bh);
+            cancel_map(container->background.queue, map);
         }
     }
 }
@@ -243,8 +314,7 @@ bool vfio_background_find(VFIOIOMMUFDContainer *container, Range *range,
     Range of_map;
 
     range_make_empty(lowest);
-    for (map = QTAILQ_FIRST(&container->background.maps); map;
-         map = QTAILQ_NEXT(map, next)) {
+    for (map = next_of(container, NULL); map; map = next_of(container, map)) {
         range_set_bounds(&of_map, map->iova, map->iova + map->size - 1);
         if (range_overlaps_range(range, &of_map) &&
             (range_is_empty(lowest) || map->iova < range_lob(lowest))) {
@@ -258,15 +328,15 @@ void vfio_background_cancel_all(VFIOIOMMUFDContainer *container)
 {
     VFIOBackgroundMap *map;
 
-    while ((map = QTAILQ_FIRST(&container->background.maps))) {
-        cancel_map(container, map);
+    while ((map = next_of(container, NULL))) {
+        cancel_map(container->background.queue, map);
     }
 }
 
 void vfio_background_look_again(VFIOIOMMUFDContainer *container)
 {
     if (container->background.waiting) {
-        qemu_bh_schedule(container->background.bh);
+        qemu_bh_schedule(container->background.queue->bh);
     }
 }
 
@@ -275,8 +345,7 @@ uint64_t vfio_background_bytes(VFIOIOMMUFDContainer *container)
     VFIOBackgroundMap *map;
     uint64_t bytes = 0;
 
-    for (map = QTAILQ_FIRST(&container->background.maps); map;
-         map = QTAILQ_NEXT(map, next)) {
+    for (map = next_of(container, NULL); map; map = next_of(container, map)) {
         bytes += map->size;
     }
     return bytes;
@@ -312,8 +381,7 @@ bool vfio_background_reaches(VFIOIOMMUFDContainer *container, Error **errp)
 {
     VFIOBackgroundMap *map;
 
-    for (map = QTAILQ_FIRST(&container->background.maps); map;
-         map = QTAILQ_NEXT(map, next)) {
+    for (map = next_of(container, NULL); map; map = next_of(container, map)) {
         if (!reaches(container, map->iova, map->iova + map->size - 1, errp)) {
             return false;
         }
@@ -322,7 +390,6 @@ bool vfio_background_reaches(VFIOIOMMUFDContainer *container, Error **errp)
 }
 
 /*
- * What another container of the object has is copied, which takes little time.
  * What is tried again, or is in the way of something that could not be
  * unmapped, has somebody who waits for the answer.
  */
@@ -332,7 +399,6 @@ bool vfio_background_may_wait(VFIOIOMMUFDContainer *container, hwaddr iova,
     return container->pinning && !container->background.dma &&
            size >= IOMMUFD_PARALLEL_MIN && !container->leftovers &&
            !vfio_missing_is_retried(&container->missing) &&
-           !next_of_object(container, NULL) &&
            reaches(container, iova, iova + size - 1, NULL);
 }
 
@@ -383,7 +449,7 @@ bool vfio_background_dma_on(VFIODevice *vbasedev,
     }
 
     container = vfio_iommufd_container(vbasedev->container);
-    if (!QTAILQ_EMPTY(&container->background.maps)) {
+    if (next_of(container, NULL)) {
         trace_vfio_background_wait(vbasedev->name,
                                    vfio_background_bytes(container));
         if (qemu_in_vcpu_thread()) {
@@ -412,33 +478,67 @@ void vfio_background_dma_off(VFIODevice *vbasedev)
     }
 }
 
-/* A container's life */
+/* A queue's life, and a container's */
 
 static void qemu_exits(Notifier *notifier, void *unused)
 {
-    vfio_background_cancel_all(container_of(notifier, VFIOIOMMUFDContainer,
-                                            background.exit));
+    VFIOBackgroundQueue *queue = container_of(notifier, VFIOBackgroundQueue,
+                                              exit);
+    VFIOBackgroundMap *map;
+
+    while ((map = QTAILQ_FIRST(&queue->maps))) {
+        cancel_map(queue, map);
+    }
+}
+
+static VFIOBackgroundQueue *get_queue(IOMMUFDBackend *be)
+{
+    VFIOBackgroundQueue *queue;
+
+    QLIST_FOREACH(queue, &queues, next) {
+        if (queue->be == be) {
+            return queue;
+        }
+    }
+
+    queue = g_new0(VFIOBackgroundQueue, 1);
+    queue->be = be;
+    QTAILQ_INIT(&queue->maps);
+    queue->bh = qemu_bh_new(work_on, queue);
+    queue->timer = timer_new_ms(QEMU_CLOCK_REALTIME, tell, queue);
+    queue->exit.notify = qemu_exits;
+    qemu_add_exit_notifier(&queue->exit);
+    QLIST_INSERT_HEAD(&queues, queue, next);
+    return queue;
+}
+
+/* Does nothing while it has users. */
+static void put_queue(VFIOBackgroundQueue *queue)
+{
+    if (!QLIST_EMPTY(&queue->users)) {
+        return;
+    }
+
+    QLIST_REMOVE(queue, next);
+    qemu_remove_exit_notifier(&queue->exit);
+    timer_free(queue->timer);
+    qemu_bh_delete(queue->bh);
+    g_free(queue);
 }
 
 void vfio_background_init(VFIOIOMMUFDContainer *container)
 {
     VFIOBackground *background = &container->background;
 
-    QTAILQ_INIT(&background->maps);
-    background->bh = qemu_bh_new(work_on, container);
-    background->timer = timer_new_ms(QEMU_CLOCK_REALTIME, tell, container);
-    background->exit.notify = qemu_exits;
-    qemu_add_exit_notifier(&background->exit);
-    QLIST_INSERT_HEAD(&all_backgrounds, background, next);
+    background->queue = get_queue(container->be);
+    QLIST_INSERT_HEAD(&background->queue->users, background, next);
 }
 
 void vfio_background_destroy(VFIOIOMMUFDContainer *container)
 {
     VFIOBackground *background = &container->background;
 
-    assert(QTAILQ_EMPTY(&background->maps));
+    assert(!next_of(container, NULL));
     QLIST_REMOVE(background, next);
-    qemu_remove_exit_notifier(&background->exit);
-    timer_free(background->timer);
-    qemu_bh_delete(background->bh);
+    put_queue(background->queue);
 }

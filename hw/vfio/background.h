@@ -8,6 +8,10 @@
  * one map it without the big lock; a bottom half collects what they did, and
  * begins the next.
  *
+ * All containers of an object have one queue.  So memory that several of them
+ * have is mapped for the first, and copied from there when the others' turn
+ * comes.
+ *
  * A container is quiet while no device in it can do DMA.  What waits, waits in
  * a quiet container; whatever would end that (vfio_background_dma_on(), a
  * device that joins) has the rest mapped before.
@@ -19,24 +23,18 @@
 
 #include "exec/memory.h"
 #include "hw/vfio/vfio-device.h"
-#include "qemu/notify.h"
 #include "qemu/queue.h"
 #include "qemu/range.h"
 
-typedef struct VFIOBackgroundMap VFIOBackgroundMap;
+typedef struct VFIOBackgroundQueue VFIOBackgroundQueue;
 typedef struct VFIOIOMMUFDContainer VFIOIOMMUFDContainer;
-
-typedef QTAILQ_HEAD(VFIOBackgroundMaps, VFIOBackgroundMap) VFIOBackgroundMaps;
 
 /* Of one container */
 typedef struct VFIOBackground {
-    VFIOBackgroundMaps maps;    /* only the first has threads */
+    VFIOBackgroundQueue *queue;
     unsigned dma;       /* devices that can do DMA */
     unsigned waiting;   /* devices that are about to */
-    QEMUBH *bh;
-    QEMUTimer *timer;   /* for lines on the log while it takes long */
-    Notifier exit;
-    QLIST_ENTRY(VFIOBackground) next;
+    QLIST_ENTRY(VFIOBackground) next;   /* of the queue's users */
 } VFIOBackground;
 
 void vfio_background_init(VFIOIOMMUFDContainer *container);
@@ -96,8 +94,12 @@ void vfio_background_cancel_all(VFIOIOMMUFDContainer *container);
 bool vfio_background_find(VFIOIOMMUFDContainer *container, Range *range,
                           Range *lowest);
 
-/* Map what waits in other containers of the object, to be copied from there. */
-void vfio_background_finish_others(VFIOIOMMUFDContainer *container);
+/*
+ * Map what waits of this memory in other containers of the object, to be copied
+ * from there.
+ */
+void vfio_background_finish_memory(VFIOIOMMUFDContainer *container,
+                                   const void *vaddr, uint64_t size);
 
 /* A section that is missing has been mapped, or is not wanted any more. */
 void vfio_background_look_again(VFIOIOMMUFDContainer *container);

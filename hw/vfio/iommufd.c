@@ -386,19 +386,25 @@ static bool vfio_iommufd_is_bar(void *vaddr)
     return mr && memory_region_is_ram_device(mr);
 }
 
-static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
-                                ram_addr_t size, void *vaddr, bool readonly)
+int vfio_iommufd_map_now(VFIOIOMMUFDContainer *container, hwaddr iova,
+                         uint64_t size, void *vaddr, bool readonly)
 {
-    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
-    int ret;
+    int ret = vfio_iommufd_map(container, vfio_iommufd_map_shared, iova, size,
+                               vaddr, readonly, false);
 
-    vfio_background_finish_others(container);
-    ret = vfio_iommufd_map(container, vfio_iommufd_map_shared, iova, size,
-                           vaddr, readonly, false);
     if (!ret) {
         vfio_ram_maps_add(&container->ram_maps, iova, size, vaddr, readonly);
     }
     return ret;
+}
+
+static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
+                                ram_addr_t size, void *vaddr, bool readonly)
+{
+    VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+
+    vfio_background_finish_memory(container, vaddr, size);
+    return vfio_iommufd_map_now(container, iova, size, vaddr, readonly);
 }
 
 int vfio_iommufd_map_memory(VFIOIOMMUFDContainer *container,

@@ -60,6 +60,14 @@ static inline bool vfio_iommufd_is_full(VFIOIOMMUFDContainer *container)
 }
 
 /**
+ * vfio_iommufd_map_now: map memory, or copy what another container has of it
+ *
+ * Returns 0 or -errno; what is mapped is recorded.
+ */
+int vfio_iommufd_map_now(VFIOIOMMUFDContainer *container, hwaddr iova,
+                         uint64_t size, void *vaddr, bool readonly);
+
+/**
  * vfio_iommufd_map_done: record a map that was made in the background
  *
  * @ret, @mapped: of iommufd_backend_map_finish()

@@ -157,7 +157,7 @@ int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
                             uint64_t page_size, Range *failed,
                             uint64_t *mapped);
 
-/* A map that has been begun, and that nobody waits for */
+/* A map or a copy that has been begun, and that nobody waits for */
 typedef struct IOMMUFDLater IOMMUFDLater;
 
 /**
@@ -190,6 +190,14 @@ IOMMUFDLater *iommufd_backend_map_begin(IOMMUFDBackend *be, uint32_t ioas_id,
                                         void (*ended)(void *opaque),
                                         void *opaque);
 
+/* ... what iommufd_backend_copy_dma() does */
+IOMMUFDLater *iommufd_backend_copy_begin(IOMMUFDBackend *be, uint32_t ioas_id,
+                                         hwaddr iova, uint64_t size,
+                                         uint32_t source_id, hwaddr source,
+                                         bool readonly, uint64_t page_size,
+                                         void (*ended)(void *opaque),
+                                         void *opaque);
+
 /* @ended has been called, or is about to be: finishing it takes no time. */
 bool iommufd_backend_map_has_ended(const IOMMUFDLater *later);
 
@@ -199,8 +207,8 @@ void iommufd_backend_map_tell(IOMMUFDLater *later);
 /**
  * iommufd_backend_map_finish: do what is left of @later, and wait for it
  *
- * Frees @later.  Sets and returns what iommufd_backend_map_dma() does; here,
- * too, nothing of the range is mapped on failure.
+ * Frees @later.  Sets and returns what iommufd_backend_map_dma(), or _copy_dma(),
+ * does; here, too, nothing of the range is mapped on failure.
  */
 int iommufd_backend_map_finish(IOMMUFDLater *later, Range *failed,
                                uint64_t *mapped);

@@ -396,26 +396,134 @@ static void test_guests_iommu_is_switched_on(void)
     stop(m, edu);
 }
 
-/* The other address space copies what is pinned for the first one. */
-static void test_second_address_space(void)
-{
-    VFIOMachine *m = start_held("-device virtio-iommu-pci,addr=3 ");
-    g_autofree char *second = later_option(1);
-    Meanwhile meanwhile = {};
-    VFIOEdu *edu;
+/* Behind a guest's IOMMU that lets everything pass, each has a space of its own. */
 
-    begin_meanwhile(&meanwhile);
+#define WITH_SPACES     "-device virtio-iommu-pci,addr=3 "
+
+static void add_second(VFIOMachine *m)
+{
+    g_autofree char *second = later_option(1);
+
     g_assert_null(vfio_machine_device_add(m, second));
-    end_meanwhile(&meanwhile);
+}
+
+/* Each reaches all memory, and it is pinned once. */
+static void check_spaces_work(VFIOMachine *m, uint64_t memory)
+{
+    QDict *info = vfio_query(m, VFIO_RIG_IOMMUFD);
+
+    g_assert_cmpint(vfio_query_count_spaces(info), ==, 2);
+    g_assert_cmphex(vfio_query_background(m), ==, 0);
+    g_assert_cmphex(vfio_query_mapped(info), >=, 2 * (memory - MiB));
+    qobject_unref(info);
     for (int i = 0; i < 2; i++) {
-        edu = vfio_edu_new(m, SLOT(i));
+        VFIOEdu *edu = vfio_edu_new(m, SLOT(i));
+
         check_dma(edu);
         vfio_edu_free(edu);
     }
-    g_assert_cmpuint(vfio_machine_pinned(m), >=, LATER);
-    g_assert_cmpuint(vfio_machine_pinned(m), <,
-                     VFIO_MACHINE_MEMORY + VFIO_MACHINE_MEMORY / 2);
+    g_assert_cmpuint(vfio_machine_pinned(m), >=, memory - MiB);
+    g_assert_cmpuint(vfio_machine_pinned(m), <, memory + memory / 2);
+}
+
+/* The other address space copies what is pinned for the first one, later. */
+static void test_second_address_space(void)
+{
+    VFIOMachine *m = start_held(WITH_SPACES WITH_ROOM);
+
+    add_second(m);
+    g_assert_cmphex(vfio_query_background(m), ==, 2 * LATER);
+    g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT,
+                                   "memory-backend-ram", DIMM_SIZE));
+    g_assert_cmphex(vfio_query_background(m), ==, 2 * (LATER + DIMM_SIZE));
+
+    vfio_fault_release_maps();
+    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
+    check_spaces_work(m, VFIO_MACHINE_MEMORY + DIMM_SIZE);
     vfio_machine_stop(m);
+}
+
+/* It waits for what it copies, and does not map it by itself. */
+static void test_second_space_is_first(void)
+{
+    VFIOMachine *m = start_held(WITH_SPACES);
+    Meanwhile meanwhile = {};
+    VFIOEdu *edu;
+
+    add_second(m);
+    begin_meanwhile(&meanwhile);
+    edu = vfio_edu_new(m, SLOT(1));
+    end_meanwhile(&meanwhile);
+    check_dma(edu);
+    vfio_edu_free(edu);
+    check_spaces_work(m, VFIO_MACHINE_MEMORY);
+    vfio_machine_stop(m);
+}
+
+/* The first one's device can do DMA, and only the second one's memory waits. */
+static void test_second_space_alone_waits(void)
+{
+    VFIOMachine *m = start(WITH_SPACES WITH_ROOM);
+    VFIOEdu *edu = vfio_edu_new(m, SLOT(0));
+
+    vfio_fault_hold_maps();
+    add_second(m);
+    vfio_fault_wait_held();
+    g_assert_cmphex(vfio_query_background(m), ==, LATER);
+    check_dma(edu);
+    vfio_edu_free(edu);
+
+    /* The first one maps this at once, by a call that would be held. */
+    vfio_fault_release_maps();
+    g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT,
+                                   "memory-backend-ram", DIMM_SIZE));
+    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
+    check_spaces_work(m, VFIO_MACHINE_MEMORY + DIMM_SIZE);
+    vfio_machine_stop(m);
+}
+
+/* What cannot be copied any more is mapped anew. */
+static void test_first_space_goes(void)
+{
+    VFIOMachine *m = start(WITH_SPACES);
+    g_autofree char *node = vfio_rig_cdev_node("EDU0");
+    VFIOEdu *edu;
+
+    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
+    vfio_fault_hold_maps();
+    add_second(m);
+    vfio_fault_wait_held();
+    vfio_machine_device_del(m, "edu0", SLOT(0));
+    g_assert_true(vfio_rig_wait(vfio_machine_holds(m, node) == 0));
+    g_assert_cmphex(vfio_query_background(m), ==, LATER);
+
+    vfio_fault_release_maps();
+    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
+    edu = vfio_edu_new(m, SLOT(1));
+    check_dma(edu);
+    g_assert_cmpuint(vfio_machine_pinned(m), >=, LATER);
+    stop(m, edu);
+}
+
+/* ... and so is what was to be copied from there. */
+static void test_first_space_never_comes(void)
+{
+    VFIOMachine *m = start_held(WITH_SPACES);
+    g_autofree char *node = vfio_rig_cdev_node("EDU0");
+    Meanwhile meanwhile = { .allows = true };
+    VFIOEdu *edu;
+
+    add_second(m);
+    begin_meanwhile(&meanwhile);
+    vfio_machine_device_del(m, "edu0", SLOT(0));
+    g_assert_true(vfio_rig_wait(vfio_machine_holds(m, node) == 0));
+    end_meanwhile(&meanwhile);
+    g_assert_cmphex(vfio_query_background(m), ==, LATER);
+
+    vfio_fault_release_maps();
+    edu = vfio_edu_new(m, SLOT(1));
+    check_dma(edu);
+    stop(m, edu);
 }
 
 static void test_second_device_joins(void)
@@ -880,6 +988,14 @@ int main(int argc, char **argv)
                  test_guests_iommu_is_switched_on);
     vfio_rig_add("second-address-space", VFIO_RIG_IOMMUFD_ONLY,
                  test_second_address_space);
+    vfio_rig_add("second-space-is-first", VFIO_RIG_IOMMUFD_ONLY,
+                 test_second_space_is_first);
+    vfio_rig_add("second-space-alone-waits", VFIO_RIG_IOMMUFD_ONLY,
+                 test_second_space_alone_waits);
+    vfio_rig_add("first-space-goes", VFIO_RIG_IOMMUFD_ONLY,
+                 test_first_space_goes);
+    vfio_rig_add("first-space-never-comes", VFIO_RIG_IOMMUFD_ONLY,
+                 test_first_space_never_comes);
     vfio_rig_add("second-device-joins", VFIO_RIG_IOMMUFD_ONLY,
                  test_second_device_joins);
     vfio_rig_add("device-joins-that-is-not-watched", VFIO_RIG_IOMMUFD_ONLY,

@@ -73,8 +73,8 @@ void vfio_fault_tokens(VFIOFaultTokens tokens, const uint8_t *token);
 void vfio_fault_ranges(const VFIOFaultRange *ranges, uint32_t count);
 
 /**
- * vfio_fault_hold_maps: let calls that map 8 MiB or more wait from now on,
- * until vfio_fault_release_maps()
+ * vfio_fault_hold_maps: let calls that map or copy 8 MiB or more wait from now
+ * on, until vfio_fault_release_maps()
  *
  * vfio_fault_allow_maps() lets @count of them be made.
  */

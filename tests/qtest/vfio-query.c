@@ -79,10 +79,15 @@ uint64_t vfio_query_mapped(QDict *info)
 uint64_t vfio_query_background(VFIOMachine *m)
 {
     QDict *info = vfio_query(m, VFIO_RIG_IOMMUFD);
-    QDict *space = vfio_query_space(info);
-    uint64_t bytes = qdict_haskey(space, "background-bytes") ?
-                     vfio_query_number(space, "background-bytes") : 0;
+    uint64_t bytes = 0;
 
+    for (int i = 0; i < vfio_query_count_spaces(info); i++) {
+        QDict *space = vfio_query_nth_space(info, i);
+
+        if (qdict_haskey(space, "background-bytes")) {
+            bytes += vfio_query_number(space, "background-bytes");
+        }
+    }
     qobject_unref(info);
     return bytes;
 }

@@ -85,6 +85,19 @@ typedef struct IOASMap {
     uint64_t iova;
 } IOASMap;
 
+/* IOMMU_IOAS_COPY of Linux 6.6 */
+#define IOAS_COPY       _IO(VFIO_TYPE, 0x83)
+
+typedef struct IOASCopy {
+    uint32_t size;
+    uint32_t flags;
+    uint32_t dst_ioas_id;
+    uint32_t src_ioas_id;
+    uint64_t length;
+    uint64_t dst_iova;
+    uint64_t src_iova;
+} IOASCopy;
+
 #define LARGE_MAP       (8 * 1024 * 1024)
 
 static VFIOFaultShared *shared;
@@ -449,9 +462,22 @@ static bool is_held(void)
     }
 }
 
-static void wait_if_large(const IOASMap *map)
+/* Bytes that a call is to map; 0 if it is none of those that map memory */
+static uint64_t mapped_length(unsigned long request, const void *arg)
 {
-    if (map->length < LARGE_MAP) {
+    switch (request) {
+    case IOAS_MAP:
+        return ((const IOASMap *)arg)->length;
+    case IOAS_COPY:
+        return ((const IOASCopy *)arg)->length;
+    default:
+        return 0;
+    }
+}
+
+static void wait_if_large(uint64_t length)
+{
+    if (length < LARGE_MAP) {
         return;
     }
     __atomic_fetch_add(&shared->waiting, 1, __ATOMIC_SEQ_CST);
@@ -509,8 +535,8 @@ int ioctl(int fd, unsigned long request, ...)
     arg = va_arg(ap, void *);
     va_end(ap);
 
-    if (shared && request == IOAS_MAP) {
-        wait_if_large(arg);
+    if (shared) {
+        wait_if_large(mapped_length(request, arg));
     }
     FAIL_IF(is_for_devices(request, arg)
             ? fault("ioctl", ioctl_object(request, arg, object, sizeof(object)),
