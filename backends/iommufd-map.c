@@ -668,11 +668,14 @@ static void *help_later(void *opaque)
     return NULL;
 }
 
-static void start_later(IOMMUFDLater *later)
+/* Let there be @wanted helpers, unless the last one has ended. */
+static void start_helpers(IOMMUFDLater *later, unsigned wanted)
 {
-    unsigned wanted = MIN(later->work.threads, later->work.count);
+    if (!qatomic_fetch_inc_nonzero(&later->running)) {
+        return;
+    }
 
-    later->running = 1;
+    wanted = MIN(wanted, later->work.count);
     while (later->started < wanted) {
         qatomic_inc(&later->running);
         if (!iommufd_start_helper(&later->helpers[later->started], help_later,
@@ -682,9 +685,17 @@ static void start_later(IOMMUFDLater *later)
         }
         later->started++;
     }
-    if (later->started) {
-        end_running(later);
-    }
+    end_running(later);
+}
+
+/*
+ * Firmware, and a kernel that boots, keep one processor busy.  Beside as many
+ * threads as there are processors it would often wait for its turn.
+ */
+static unsigned threads_beside_guest(const IOMMUFDWork *work)
+{
+    return work->be->map_threads ? work->threads :
+           MIN(work->threads, MAX(iommufd_processors(), 2) - 1);
 }
 
 static void free_later(IOMMUFDLater *later)
@@ -713,15 +724,22 @@ static IOMMUFDLater *begin_later(IOMMUFDWork all, uint64_t page_size,
     work->results = new_results(work);
     begin_progress(work, &later->progress);
     later->told = later->progress.start;
-    start_later(later);
+    later->running = 1;
+    start_helpers(later, threads_beside_guest(work));
     if (!later->started) {
         end_progress(work, false);
         free_later(later);
         return NULL;
     }
+    end_running(later);
     trace_iommufd_backend_parallel(work->fd, work->iova, work->size,
                                    work->chunk, work->count, later->started);
     return later;
+}
+
+void iommufd_backend_map_hurry(IOMMUFDLater *later)
+{
+    start_helpers(later, later->work.threads);
 }
 
 IOMMUFDLater *iommufd_backend_map_begin(IOMMUFDBackend *be, uint32_t ioas_id,
@@ -763,6 +781,7 @@ int iommufd_backend_map_finish(IOMMUFDLater *later, Range *failed,
     uint64_t iova = work->iova, size = work->size;
     int ret;
 
+    start_helpers(later, work->threads - 1);
     while (take_chunk(work)) {
         iommufd_backend_map_tell(later);
     }

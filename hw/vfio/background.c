@@ -2,16 +2,22 @@
 /* Memory that is mapped while the guest runs: see background.h */
 #include "qemu/osdep.h"
 
+#include "hw/core/cpu.h"
 #include "iommufd.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
+#include "qemu/units.h"
 #include "sysemu/cpus.h"
 #include "sysemu/run-gate.h"
 #include "sysemu/sysemu.h"
 #include "trace.h"
 
 #define TELL_MS 5000
+
+/* Of the heap of a processor's thread; larger blocks are not taken from it. */
+#define HEAP_BLOCK      (64 * KiB)
+#define HEAP_BLOCKS     128
 
 typedef struct VFIOBackgroundMap VFIOBackgroundMap;
 struct VFIOBackgroundMap {
@@ -161,6 +167,35 @@ static bool begin_map(VFIOBackgroundQueue *queue, VFIOBackgroundMap *map)
     return map->later;
 }
 
+/*
+ * The heap of a thread grows by mprotect(), for one page after another (glibc,
+ * grow_heap()), and that of a processor by some MiB while firmware changes the
+ * memory map.  Each of these calls would wait until no memory is being mapped
+ * (Linux, mm/gup.c, __gup_longterm_locked(), which has mmap_lock meanwhile).  What a
+ * heap once had it gets again without a call, so it has it before.
+ */
+static void grow_heap(CPUState *cpu, run_on_cpu_data unused)
+{
+    void *blocks[HEAP_BLOCKS];
+    int i;
+
+    for (i = 0; i < HEAP_BLOCKS; i++) {
+        blocks[i] = g_malloc(HEAP_BLOCK);
+    }
+    while (i--) {
+        g_free(blocks[i]);
+    }
+}
+
+static void grow_heaps(void)
+{
+    CPUState *cpu;
+
+    CPU_FOREACH(cpu) {
+        async_run_on_cpu(cpu, grow_heap, RUN_ON_CPU_NULL);
+    }
+}
+
 /* The processors are held for each device that waits. */
 static void stop_waiting(VFIOIOMMUFDContainer *container,
                          VFIODevice *vbasedev)
@@ -196,6 +231,18 @@ static void let_devices_go_on(VFIOIOMMUFDContainer *container)
  * processor of the guest, which may be bound to a processor of the host's, and
  * one change of the memory map may add what the next one removes.
  */
+static bool somebody_waits(VFIOBackgroundQueue *queue)
+{
+    VFIOBackground *background;
+
+    QLIST_FOREACH(background, &queue->users, next) {
+        if (background->waiting) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void map_what_waits(VFIOBackgroundQueue *queue)
 {
     VFIOBackgroundMap *map;
@@ -204,6 +251,9 @@ static void map_what_waits(VFIOBackgroundQueue *queue)
         if (!map->later && begin_map(queue, map)) {
             timer_mod(queue->timer,
                       qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + TELL_MS);
+        }
+        if (map->later && somebody_waits(queue)) {
+            iommufd_backend_map_hurry(map->later);
         }
         if (map->later && !iommufd_backend_map_has_ended(map->later)) {
             return;
@@ -286,6 +336,9 @@ void vfio_background_add(VFIOIOMMUFDContainer *container,
     map->iova = iova;
     map->size = size;
     map->vaddr = vaddr;
+    if (QTAILQ_EMPTY(&queue->maps)) {
+        grow_heaps();
+    }
     QTAILQ_INSERT_TAIL(&queue->maps, map, next);
     trace_vfio_background_add(iova, size);
     qemu_bh_schedule(queue->bh);
@@ -457,6 +510,7 @@ bool vfio_background_dma_on(VFIODevice *vbasedev,
                 vbasedev->dma.go_on = go_on;
                 container->background.waiting++;
                 processors_hold();
+                qemu_bh_schedule(container->background.queue->bh);
             }
             return false;
         }

@@ -174,6 +174,8 @@ uint64_t iommufd_backend_map_chunk(hwaddr iova, uint64_t size, unsigned count);
  * iommufd_backend_map_begin: begin what iommufd_backend_map_dma() does, in
  * threads, and do not wait for it
  *
+ * The threads leave one processor to the guest, unless map-threads= is set.
+ *
  * @size: IOMMUFD_PARALLEL_MIN or more
  * @ended: called once, by one of the threads and without any lock, when all of
  *         the range has been mapped or a part of it has failed
@@ -197,6 +199,9 @@ IOMMUFDLater *iommufd_backend_copy_begin(IOMMUFDBackend *be, uint32_t ioas_id,
                                          bool readonly, uint64_t page_size,
                                          void (*ended)(void *opaque),
                                          void *opaque);
+
+/* The guest waits for @later: the threads need leave nothing to it any more. */
+void iommufd_backend_map_hurry(IOMMUFDLater *later);
 
 /* @ended has been called, or is about to be: finishing it takes no time. */
 bool iommufd_backend_map_has_ended(const IOMMUFDLater *later);

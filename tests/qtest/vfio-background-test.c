@@ -31,6 +31,9 @@
 /* QEMU's threads map so much by one call. */
 #define PART            (16 * MiB)
 
+/* Each heap of a thread begins at a multiple of this: glibc, HEAP_MAX_SIZE. */
+#define HEAP_MAX        (64 * MiB)
+
 #define DIMM_SLOT       0
 #define DIMM_SIZE       (128 * MiB)
 #define WITH_ROOM       "-m 256M,slots=2,maxmem=1G "
@@ -77,6 +80,7 @@ typedef struct Meanwhile {
     bool allows;        /* the calls that are held, and no other */
     int error;          /* if set, of the next call of QEMU's */
     bool bus_master;    /* EDU0 had it before */
+    uint32_t held;      /* calls, before they were allowed */
 } Meanwhile;
 
 static void *do_meanwhile(void *opaque)
@@ -88,6 +92,7 @@ static void *do_meanwhile(void *opaque)
     }
     g_usleep(WHILE_US);
     meanwhile->bus_master = vfio_rig_command("EDU0") & PCI_COMMAND_MASTER;
+    meanwhile->held = vfio_fault_held_maps();
     if (meanwhile->error) {
         vfio_fault_arm(1, meanwhile->error);
     }
@@ -181,6 +186,29 @@ static void check_works(VFIOMachine *m)
     stop(m, edu);
 }
 
+/* Bytes that the largest heap of a thread has had, from /proc/PID/maps */
+static uint64_t largest_heap(VFIOMachine *m)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/maps",
+                                            m->pid);
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+    uint64_t first, end, largest = 0;
+    char rights[5];
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    lines = g_strsplit(text, "\n", 0);
+    for (char **line = lines; *line; line++) {
+        if (sscanf(*line, "%" SCNx64 "-%" SCNx64 " %4s", &first, &end,
+                   rights) == 3 &&
+            g_str_equal(rights, "rw-p") && QEMU_IS_ALIGNED(first, HEAP_MAX) &&
+            end - first < HEAP_MAX) {
+            largest = MAX(largest, end - first);
+        }
+    }
+    return largest;
+}
+
 /* Starting, and what waits */
 
 static void check_progress(VFIOMachine *m, uint64_t done)
@@ -240,6 +268,16 @@ static void test_memory_is_mapped(void)
     check_works(m);
 }
 
+/* What a processor needs while it changes the memory map is there before. */
+static void test_heap_is_large(void)
+{
+    VFIOMachine *m = start_held("");
+
+    g_assert_true(vfio_rig_wait(largest_heap(m) >= 8 * MiB));
+    vfio_fault_release_maps();
+    check_works(m);
+}
+
 static void test_monitor_answers(void)
 {
     VFIOMachine *m = start_held("");
@@ -256,7 +294,10 @@ static void test_monitor_answers(void)
     check_works(m);
 }
 
-/* It gets the bit when all memory is mapped, and not before. */
+/*
+ * It gets the bit when all memory is mapped, and not before.  While that is
+ * waited for, nothing is left to the guest.
+ */
 static void test_bus_master_waits(void)
 {
     VFIOMachine *m = start_held("");
@@ -266,6 +307,7 @@ static void test_bus_master_waits(void)
     begin_meanwhile(&meanwhile);
     edu = vfio_edu_new(m, SLOT(0));
     end_meanwhile(&meanwhile);
+    g_assert_cmpuint(meanwhile.held, ==, MAX(g_get_num_processors(), 2));
     g_assert_true(vfio_rig_command("EDU0") & PCI_COMMAND_MASTER);
     check_dma(edu);
     check_all_is_mapped(m);
@@ -844,6 +886,8 @@ static void check_held(VFIOMachine *m)
     g_assert_cmpstr(before, ==, after);
     g_assert_cmphex(vfio_query_background(m), >, 0);
     g_assert_false(vfio_rig_command("NVME0") & PCI_COMMAND_MASTER);
+    g_assert_cmpuint(vfio_fault_held_maps(), ==,
+                     MAX(g_get_num_processors(), 2));
 }
 
 static void stop_guest(VFIOMachine *m, char *console)
@@ -973,6 +1017,7 @@ int main(int argc, char **argv)
                  test_memory_is_mapped);
     vfio_rig_add("start-does-not-wait", VFIO_RIG_IOMMUFD_ONLY,
                  test_start_does_not_wait);
+    vfio_rig_add("heap-is-large", VFIO_RIG_IOMMUFD_ONLY, test_heap_is_large);
     vfio_rig_add("monitor-answers", VFIO_RIG_IOMMUFD_ONLY,
                  test_monitor_answers);
     vfio_rig_add("bus-master-waits", VFIO_RIG_IOMMUFD_ONLY,
