@@ -393,6 +393,11 @@ void vfio_background_look_again(VFIOIOMMUFDContainer *container)
     }
 }
 
+bool vfio_background_is_busy(VFIOIOMMUFDContainer *container)
+{
+    return !QTAILQ_EMPTY(&container->background.queue->maps);
+}
+
 uint64_t vfio_background_bytes(VFIOIOMMUFDContainer *container)
 {
     VFIOBackgroundMap *map;

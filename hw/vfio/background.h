@@ -104,6 +104,9 @@ void vfio_background_finish_memory(VFIOIOMMUFDContainer *container,
 /* A section that is missing has been mapped, or is not wanted any more. */
 void vfio_background_look_again(VFIOIOMMUFDContainer *container);
 
+/* Whether memory waits in any container of the object */
+bool vfio_background_is_busy(VFIOIOMMUFDContainer *container);
+
 /* Bytes that wait, or are being mapped */
 uint64_t vfio_background_bytes(VFIOIOMMUFDContainer *container);
 

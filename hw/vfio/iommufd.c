@@ -411,17 +411,21 @@ int vfio_iommufd_map_memory(VFIOIOMMUFDContainer *container,
                             MemoryRegionSection *section, hwaddr iova,
                             ram_addr_t size, void *vaddr)
 {
+    bool waits = vfio_background_may_wait(container, iova, size);
+
     vfio_background_look_again(container);
-    if (!vfio_background_may_wait(container, iova, size)) {
-        return vfio_iommufd_dma_map(&container->base, iova, size, vaddr,
-                                    section->readonly);
-    }
-    if (!vfio_iommufd_memlock_suffices(&container->base, vaddr, size)) {
+    /* What waits is not locked yet, so the kernel would not know. */
+    if ((waits || vfio_background_is_busy(container)) &&
+        !vfio_iommufd_memlock_suffices(&container->base, vaddr, size)) {
         range_set_bounds(&container->failed, iova, iova + size - 1);
         return -ENOMEM;
     }
-    vfio_background_add(container, section, iova, size, vaddr);
-    return 0;
+    if (waits) {
+        vfio_background_add(container, section, iova, size, vaddr);
+        return 0;
+    }
+    return vfio_iommufd_dma_map(&container->base, iova, size, vaddr,
+                                section->readonly);
 }
 
 static int vfio_iommufd_dma_map_memory(VFIOContainer *base,
