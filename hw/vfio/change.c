@@ -6,6 +6,15 @@
 #include "iommufd.h"
 #include "trace.h"
 
+typedef QLIST_HEAD(VFIOChanges, VFIOChange) VFIOChanges;
+
+static VFIOChanges open_changes = QLIST_HEAD_INITIALIZER(open_changes);
+
+static VFIOIOMMUFDContainer *container_of_change(VFIOChange *change)
+{
+    return container_of(change, VFIOIOMMUFDContainer, change);
+}
+
 void vfio_change_init(VFIOChange *change)
 {
     change->open = false;
@@ -16,6 +25,9 @@ void vfio_change_init(VFIOChange *change)
 
 void vfio_change_destroy(VFIOChange *change)
 {
+    if (change->open) {
+        QLIST_REMOVE(change, next);
+    }
     g_array_free(change->leaving, true);
     g_array_free(change->coming, true);
     g_array_free(change->kept, true);
@@ -251,23 +263,35 @@ static void map(VFIOIOMMUFDContainer *container, MemoryRegionSection *section,
 
 void vfio_change_begin(VFIOIOMMUFDContainer *container)
 {
-    container->change.open = container->base.initialized;
+    VFIOChange *change = &container->change;
+
+    if (container->base.initialized && !change->open) {
+        change->open = true;
+        QLIST_INSERT_HEAD(&open_changes, change, next);
+    }
 }
 
-void vfio_change_commit(VFIOIOMMUFDContainer *container)
+static void let_go(VFIOIOMMUFDContainer *container)
 {
-    VFIOChange *change = &container->change;
-    int i;
+    GArray *leaving = container->change.leaving;
 
-    change->open = false;
     keep_what_comes_back(container);
-    for (i = 0; i < change->leaving->len; i++) {
-        for_each_gap(container, SECTION(change->leaving, i), find_kept, unmap);
+    for (int i = 0; i < leaving->len; i++) {
+        for_each_gap(container, SECTION(leaving, i), find_kept, unmap);
     }
-    for (i = 0; i < change->coming->len; i++) {
-        for_each_gap(container, SECTION(change->coming, i), find_kept_map, map);
-    }
+}
 
+static void take_up(VFIOIOMMUFDContainer *container)
+{
+    GArray *coming = container->change.coming;
+
+    for (int i = 0; i < coming->len; i++) {
+        for_each_gap(container, SECTION(coming, i), find_kept_map, map);
+    }
+}
+
+static void forget(VFIOChange *change)
+{
     g_array_set_size(change->kept, 0);
     g_array_set_size(change->coming, 0);
     while (change->leaving->len) {
@@ -275,6 +299,32 @@ void vfio_change_commit(VFIOIOMMUFDContainer *container)
 
         g_array_remove_index(change->leaving, 0);
         memory_region_unref(mr);
+    }
+}
+
+void vfio_change_commit(VFIOIOMMUFDContainer *container)
+{
+    VFIOChanges changes = QLIST_HEAD_INITIALIZER(changes);
+    VFIOChange *change;
+
+    if (!container->change.open) {
+        return;
+    }
+
+    while ((change = QLIST_FIRST(&open_changes))) {
+        QLIST_REMOVE(change, next);
+        QLIST_INSERT_HEAD(&changes, change, next);
+        change->open = false;
+    }
+    QLIST_FOREACH(change, &changes, next) {
+        let_go(container_of_change(change));
+    }
+    QLIST_FOREACH(change, &changes, next) {
+        take_up(container_of_change(change));
+    }
+    while ((change = QLIST_FIRST(&changes))) {
+        QLIST_REMOVE(change, next);
+        forget(change);
     }
 }
 

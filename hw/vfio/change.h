@@ -9,6 +9,11 @@
  * same rights, stays mapped.  The rest is unmapped, and after that what is new is
  * mapped.
  *
+ * A change can be one of several address spaces, and begins and ends for all of
+ * them at a time.  A container may have to be given what another one has mapped or
+ * waits for.  So all containers have let go of what leaves before anything is
+ * mapped.
+ *
  * This is for memory that does not go by itself: not for BARs, virtio-mem or
  * what a guest's IOMMU maps.  If one of these comes where memory is leaving, the
  * latter is unmapped before.
@@ -19,6 +24,7 @@
 #define HW_VFIO_CHANGE_H
 
 #include "exec/memory.h"
+#include "qemu/queue.h"
 
 typedef struct VFIOIOMMUFDContainer VFIOIOMMUFDContainer;
 
@@ -28,6 +34,7 @@ typedef struct VFIOChange {
     GArray *leaving;    /* of MemoryRegionSection, each with a reference */
     GArray *coming;     /* of MemoryRegionSection; region_add() has one */
     GArray *kept;       /* of Range: what is mapped and comes back */
+    QLIST_ENTRY(VFIOChange) next;   /* of the open ones */
 } VFIOChange;
 
 void vfio_change_init(VFIOChange *change);
@@ -35,6 +42,8 @@ void vfio_change_destroy(VFIOChange *change);
 
 /* Nothing is there yet while the container's first device is attached. */
 void vfio_change_begin(VFIOIOMMUFDContainer *container);
+
+/* The first container to call this ends the change for all that have begun it. */
 void vfio_change_commit(VFIOIOMMUFDContainer *container);
 
 /**

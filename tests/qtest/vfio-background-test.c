@@ -13,6 +13,7 @@
 #include "qapi/qmp/qdict.h"
 #include "qapi/qmp/qlist.h"
 #include "qemu/atomic.h"
+#include "sysemu/iommufd-abi.h"
 #include "vfio-acpi.h"
 #include "vfio-edu.h"
 #include "vfio-fault.h"
@@ -36,6 +37,7 @@
 
 #define DIMM_SLOT       0
 #define DIMM_SIZE       (128 * MiB)
+#define SMALL_SIZE      (32 * MiB)      /* it is mapped at once */
 #define WITH_ROOM       "-m 256M,slots=2,maxmem=1G "
 
 /* Who is kept waiting shall wait so long. */
@@ -294,6 +296,19 @@ static void test_monitor_answers(void)
     check_works(m);
 }
 
+/* If it takes long, the log says how far it is. */
+static void test_progress_is_told(void)
+{
+    char *log = vfio_rig_log_new();
+    g_autofree char *options = g_strdup_printf("2>>%s ", log);
+    VFIOMachine *m = start_held(options);
+
+    g_assert_true(vfio_rig_wait(vfio_guest_says(log, "mapped 0 of 255 MiB")));
+    vfio_fault_release_maps();
+    check_works(m);
+    vfio_rig_log_free(log);
+}
+
 /*
  * It gets the bit when all memory is mapped, and not before.  While that is
  * waited for, nothing is left to the guest.
@@ -449,8 +464,8 @@ static void add_second(VFIOMachine *m)
     g_assert_null(vfio_machine_device_add(m, second));
 }
 
-/* Each reaches all memory, and it is pinned once. */
-static void check_spaces_work(VFIOMachine *m, uint64_t memory)
+/* The two from @first on reach all memory, and it is pinned once. */
+static void check_spaces_work(VFIOMachine *m, int first, uint64_t memory)
 {
     QDict *info = vfio_query(m, VFIO_RIG_IOMMUFD);
 
@@ -458,7 +473,7 @@ static void check_spaces_work(VFIOMachine *m, uint64_t memory)
     g_assert_cmphex(vfio_query_background(m), ==, 0);
     g_assert_cmphex(vfio_query_mapped(info), >=, 2 * (memory - MiB));
     qobject_unref(info);
-    for (int i = 0; i < 2; i++) {
+    for (int i = first; i < first + 2; i++) {
         VFIOEdu *edu = vfio_edu_new(m, SLOT(i));
 
         check_dma(edu);
@@ -481,7 +496,7 @@ static void test_second_address_space(void)
 
     vfio_fault_release_maps();
     g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
-    check_spaces_work(m, VFIO_MACHINE_MEMORY + DIMM_SIZE);
+    check_spaces_work(m, 0, VFIO_MACHINE_MEMORY + DIMM_SIZE);
     vfio_machine_stop(m);
 }
 
@@ -498,7 +513,7 @@ static void test_second_space_is_first(void)
     end_meanwhile(&meanwhile);
     check_dma(edu);
     vfio_edu_free(edu);
-    check_spaces_work(m, VFIO_MACHINE_MEMORY);
+    check_spaces_work(m, 0, VFIO_MACHINE_MEMORY);
     vfio_machine_stop(m);
 }
 
@@ -515,26 +530,91 @@ static void test_second_space_alone_waits(void)
     check_dma(edu);
     vfio_edu_free(edu);
 
+    /* Other memory does not wait for that. */
+    vfio_fault_hold_helpers();
+    g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT + 1,
+                                   "memory-backend-ram", SMALL_SIZE));
+    g_assert_cmphex(vfio_query_background(m), ==, LATER);
+    g_assert_cmpuint(vfio_fault_held_maps(), >, 0);
+
     /* The first one maps this at once, by a call that would be held. */
     vfio_fault_release_maps();
     g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT,
                                    "memory-backend-ram", DIMM_SIZE));
     g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
-    check_spaces_work(m, VFIO_MACHINE_MEMORY + DIMM_SIZE);
+    check_spaces_work(m, 0, VFIO_MACHINE_MEMORY + DIMM_SIZE + SMALL_SIZE);
+    vfio_machine_stop(m);
+}
+
+/* What it needs at once is mapped for the first one before, and copied. */
+static void test_second_space_cannot_wait(void)
+{
+    VFIOMachine *m = start_held(WITH_SPACES);
+    g_autofree char *second = device_option(1, "");
+    Meanwhile meanwhile = {};
+
+    begin_meanwhile(&meanwhile);
+    g_assert_null(vfio_machine_device_add(m, second));
+    end_meanwhile(&meanwhile);
+    check_spaces_work(m, 0, VFIO_MACHINE_MEMORY);
+    vfio_machine_stop(m);
+}
+
+/* The second one has just begun to copy what is mapped for the first one. */
+static VFIOMachine *start_copy_held(void)
+{
+    VFIOMachine *m = start(WITH_SPACES);
+
+    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
+    vfio_fault_hold_maps();
+    add_second(m);
+    vfio_fault_wait_held();
+    return m;
+}
+
+static const VFIOFaultCall copy_call = {
+    .name = "ioctl",
+    .request = IOMMU_IOAS_COPY,
+};
+
+/* It is mapped, although there is something to copy. */
+static void test_copy_fails(void)
+{
+    VFIOMachine *m = start_copy_held();
+    VFIOEdu *edu;
+
+    vfio_fault_arm_only_row(&copy_call, 1, UINT32_MAX, EINVAL);
+    vfio_fault_release_maps();
+    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
+    vfio_fault_disarm();
+    edu = vfio_edu_new(m, SLOT(1));
+    check_dma(edu);
+    g_assert_cmpuint(vfio_machine_pinned(m), >=, 2 * LATER);
+    stop(m, edu);
+}
+
+/* To map it would take even more memory. */
+static void test_copy_lacks_memory(void)
+{
+    VFIOMachine *m = start_copy_held();
+
+    vfio_fault_arm_only(&copy_call, 1, ENOMEM);
+    vfio_fault_release_maps();
+    vfio_machine_wait_map_error(m, VFIO_RIG_IOMMUFD, MiB,
+                                "Cannot allocate memory");
+    vfio_fault_disarm();
+    vfio_machine_cont(m);
+    check_spaces_work(m, 0, VFIO_MACHINE_MEMORY);
     vfio_machine_stop(m);
 }
 
 /* What cannot be copied any more is mapped anew. */
 static void test_first_space_goes(void)
 {
-    VFIOMachine *m = start(WITH_SPACES);
+    VFIOMachine *m = start_copy_held();
     g_autofree char *node = vfio_rig_cdev_node("EDU0");
     VFIOEdu *edu;
 
-    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
-    vfio_fault_hold_maps();
-    add_second(m);
-    vfio_fault_wait_held();
     vfio_machine_device_del(m, "edu0", SLOT(0));
     g_assert_true(vfio_rig_wait(vfio_machine_holds(m, node) == 0));
     g_assert_cmphex(vfio_query_background(m), ==, LATER);
@@ -547,7 +627,27 @@ static void test_first_space_goes(void)
     stop(m, edu);
 }
 
-/* ... and so is what was to be copied from there. */
+/* ... and then copied from there. */
+static void test_first_of_three_spaces_goes(void)
+{
+    VFIOMachine *m = start_copy_held();
+    g_autofree char *node = vfio_rig_cdev_node("EDU0");
+    g_autofree char *third =
+        g_strdup_printf("%s,id=edu2,addr=%d,map-in-background=on",
+                        vfio_rig_device("APART0"), SLOT(2));
+
+    g_assert_null(vfio_machine_device_add(m, third));
+    vfio_machine_device_del(m, "edu0", SLOT(0));
+    g_assert_true(vfio_rig_wait(vfio_machine_holds(m, node) == 0));
+    g_assert_cmphex(vfio_query_background(m), ==, 2 * LATER);
+
+    vfio_fault_release_maps();
+    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
+    check_spaces_work(m, 1, VFIO_MACHINE_MEMORY);
+    vfio_machine_stop(m);
+}
+
+/* What was to be copied from there is mapped, too. */
 static void test_first_space_never_comes(void)
 {
     VFIOMachine *m = start_held(WITH_SPACES);
@@ -566,6 +666,59 @@ static void test_first_space_never_comes(void)
     edu = vfio_edu_new(m, SLOT(1));
     check_dma(edu);
     stop(m, edu);
+}
+
+/*
+ * Firmware takes memory away, or gives some, in all address spaces at a time, when
+ * one has been mapped and others wait to copy it.
+ */
+static void check_change(int others, bool grows)
+{
+    VFIOMachine *m = vfio_machine_start(WITH_SPACES);
+    g_autofree char *first = later_option(0);
+    GThread *thread;
+    Meanwhile meanwhile = {};
+
+    vfio_memory_config_byte(m, 0, I440FX_PAM0, grows ? 0 : PAM0_RAM);
+    g_assert_null(vfio_machine_device_add(m, first));
+    vfio_edu_free(vfio_edu_new(m, SLOT(0)));
+    vfio_fault_hold_maps();
+    for (int i = 1; i <= others; i++) {
+        g_autofree char *other = later_option(i);
+
+        g_assert_null(vfio_machine_device_add(m, other));
+    }
+    vfio_fault_wait_held();
+
+    thread = g_thread_new("meanwhile", do_meanwhile, &meanwhile);
+    vfio_memory_config_byte(m, 0, I440FX_PAM0, grows ? PAM0_RAM : 0);
+    g_thread_join(thread);
+    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
+    vfio_machine_check_run_state(m, "running");
+    for (int i = 0; i <= others; i++) {
+        VFIOEdu *edu = vfio_edu_new(m, SLOT(i));
+
+        check_dma(edu);
+        vfio_edu_free(edu);
+    }
+    g_assert_cmpuint(vfio_machine_pinned(m), <,
+                     VFIO_MACHINE_MEMORY + VFIO_MACHINE_MEMORY / 2);
+    vfio_machine_stop(m);
+}
+
+static void test_memory_leaves_spaces(void)
+{
+    check_change(1, false);
+}
+
+static void test_memory_leaves_three_spaces(void)
+{
+    check_change(2, false);
+}
+
+static void test_memory_comes_to_spaces(void)
+{
+    check_change(2, true);
 }
 
 static void test_second_device_joins(void)
@@ -768,6 +921,63 @@ static void test_failure_ends_wait(void)
     stop(m, edu);
 }
 
+static uint64_t missing_bytes(VFIOMachine *m)
+{
+    QDict *info = vfio_query(m, VFIO_RIG_IOMMUFD);
+    uint64_t bytes = 0;
+
+    for (int i = 0; i < vfio_query_count_spaces(info); i++) {
+        bytes += vfio_query_number(vfio_query_nth_space(info, i),
+                                   "missing-bytes");
+    }
+    qobject_unref(info);
+    return bytes;
+}
+
+/*
+ * cont maps what has failed, and for that what another address space waits for.
+ * If that fails, too, cont says so, and the next one maps it.
+ */
+static void check_failure_of_cont(const char *options, uint64_t memory)
+{
+    g_autofree char *all = g_strconcat(WITH_SPACES, options, NULL);
+    VFIOMachine *m = start_held(all);
+    Meanwhile meanwhile = { .error = ENOMEM };
+    GThread *thread;
+
+    add_second(m);
+    vfio_fault_arm(1, ENOMEM);
+    vfio_fault_allow_maps(vfio_fault_held_maps());
+    vfio_machine_wait_map_error(m, VFIO_RIG_IOMMUFD, MiB,
+                                "Cannot allocate memory");
+    vfio_fault_disarm();
+    vfio_fault_wait_held();
+
+    thread = g_thread_new("meanwhile", do_meanwhile, &meanwhile);
+    g_free(vfio_machine_qmp_error(m, "cont", ""));
+    g_thread_join(thread);
+    vfio_fault_disarm();
+    g_free(vfio_machine_qmp_error(m, "cont", ""));
+    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
+    g_assert_cmphex(missing_bytes(m), ==, 0);
+    vfio_machine_check_run_state(m, "running");
+    check_spaces_work(m, 0, memory);
+    vfio_machine_stop(m);
+}
+
+static void test_cont_fails_for_other_space(void)
+{
+    check_failure_of_cont("", VFIO_MACHINE_MEMORY);
+}
+
+static void test_cont_fails_for_other_section(void)
+{
+    check_failure_of_cont(WITH_ROOM
+                          "-object memory-backend-ram,id=mem0,size=128M "
+                          "-device pc-dimm,id=dimm0,memdev=mem0 ",
+                          VFIO_MACHINE_MEMORY + DIMM_SIZE);
+}
+
 /* What the host's IOMMU does not reach is found out before. */
 static void test_out_of_reach_is_refused(void)
 {
@@ -850,7 +1060,10 @@ static void check_rest_is_held(VFIOMachine *m)
     qobject_unref(reply);
 }
 
-static VFIOMachine *start_guest_held(const char *console)
+/* Its devices are those in @before, the disk that it waits for, and @after. */
+static VFIOMachine *start_guest_held_with(const char *console,
+                                          const char *before,
+                                          const char *after)
 {
     Trickle trickle;
     VFIOMachine *m;
@@ -858,13 +1071,19 @@ static VFIOMachine *start_guest_held(const char *console)
     vfio_fault_hold_maps();
     begin_trickle(&trickle);
     m = vfio_machine_start(VFIO_GUEST_OPTIONS
-                           " -smp 2 -device %s,id=nvme0,map-in-background=on "
+                           " -smp 2 %s "
+                           "-device %s,id=nvme0,map-in-background=on %s "
                            "-append 'console=ttyS0 quiet panic=-1 task=alive' "
-                           "-serial file:%s", vfio_rig_device("NVME0"),
-                           console);
+                           "-serial file:%s", before, vfio_rig_device("NVME0"),
+                           after, console);
     end_trickle(&trickle, m, 0);
     check_rest_is_held(m);
     return m;
+}
+
+static VFIOMachine *start_guest_held(const char *console)
+{
+    return start_guest_held_with(console, "", "");
 }
 
 /* Neither processor does anything, and QEMU does all that it is asked for. */
@@ -906,6 +1125,22 @@ static void test_processors_are_held(void)
     vfio_fault_release_maps();
     vfio_guest_wait_alive(console);
     g_assert_cmphex(vfio_query_background(m), ==, 0);
+    stop_guest(m, console);
+}
+
+/* They wait for what another address space has to have before. */
+static void test_processors_wait_for_spaces(void)
+{
+    char *console = vfio_rig_log_new();
+    g_autofree char *first = later_option(0);
+    g_autofree char *last = later_option(1);
+    g_autofree char *before = g_strdup_printf(WITH_SPACES "-device %s", first);
+    g_autofree char *after = g_strdup_printf("-device %s", last);
+    VFIOMachine *m = start_guest_held_with(console, before, after);
+
+    check_held(m);
+    vfio_fault_release_maps();
+    vfio_guest_wait_alive(console);
     stop_guest(m, console);
 }
 
@@ -993,6 +1228,20 @@ static void test_object_says_for_all(void)
     g_assert_true(count_added("", ",map-in-background=on"));
 }
 
+/* So many threads map as are asked for: none fewer because a guest runs. */
+static void test_threads_are_asked_for(void)
+{
+    VFIOMachine *m;
+
+    vfio_fault_hold_maps();
+    m = vfio_machine_start("-object iommufd,id=own,map-threads=3 "
+                           "-device vfio-pci,host=%s,iommufd=own,"
+                           "map-in-background=on", vfio_rig_address("EDU0"));
+    g_assert_true(vfio_rig_wait(vfio_fault_held_maps() == 3));
+    vfio_fault_release_maps();
+    vfio_machine_stop(m);
+}
+
 static void test_group_is_refused(void)
 {
     VFIOMachine *m = vfio_machine_start(" ");
@@ -1020,6 +1269,8 @@ int main(int argc, char **argv)
     vfio_rig_add("heap-is-large", VFIO_RIG_IOMMUFD_ONLY, test_heap_is_large);
     vfio_rig_add("monitor-answers", VFIO_RIG_IOMMUFD_ONLY,
                  test_monitor_answers);
+    vfio_rig_add("progress-is-told", VFIO_RIG_IOMMUFD_ONLY,
+                 test_progress_is_told);
     vfio_rig_add("bus-master-waits", VFIO_RIG_IOMMUFD_ONLY,
                  test_bus_master_waits);
     vfio_rig_add("nothing-else-waits", VFIO_RIG_IOMMUFD_ONLY,
@@ -1037,10 +1288,24 @@ int main(int argc, char **argv)
                  test_second_space_is_first);
     vfio_rig_add("second-space-alone-waits", VFIO_RIG_IOMMUFD_ONLY,
                  test_second_space_alone_waits);
+    vfio_rig_add("second-space-cannot-wait", VFIO_RIG_IOMMUFD_ONLY,
+                 test_second_space_cannot_wait);
+    vfio_rig_add("copy-fails", VFIO_RIG_IOMMUFD_ONLY,
+                 test_copy_fails);
+    vfio_rig_add("copy-lacks-memory", VFIO_RIG_IOMMUFD_ONLY,
+                 test_copy_lacks_memory);
     vfio_rig_add("first-space-goes", VFIO_RIG_IOMMUFD_ONLY,
                  test_first_space_goes);
+    vfio_rig_add("first-of-three-spaces-goes", VFIO_RIG_IOMMUFD_ONLY,
+                 test_first_of_three_spaces_goes);
     vfio_rig_add("first-space-never-comes", VFIO_RIG_IOMMUFD_ONLY,
                  test_first_space_never_comes);
+    vfio_rig_add("memory-leaves-spaces", VFIO_RIG_IOMMUFD_ONLY,
+                 test_memory_leaves_spaces);
+    vfio_rig_add("memory-leaves-three-spaces", VFIO_RIG_IOMMUFD_ONLY,
+                 test_memory_leaves_three_spaces);
+    vfio_rig_add("memory-comes-to-spaces", VFIO_RIG_IOMMUFD_ONLY,
+                 test_memory_comes_to_spaces);
     vfio_rig_add("second-device-joins", VFIO_RIG_IOMMUFD_ONLY,
                  test_second_device_joins);
     vfio_rig_add("device-joins-that-is-not-watched", VFIO_RIG_IOMMUFD_ONLY,
@@ -1055,10 +1320,16 @@ int main(int argc, char **argv)
                  test_failure_leaves_rest);
     vfio_rig_add("failure-ends-wait", VFIO_RIG_IOMMUFD_ONLY,
                  test_failure_ends_wait);
+    vfio_rig_add("cont-fails-for-other-space", VFIO_RIG_IOMMUFD_ONLY,
+                 test_cont_fails_for_other_space);
+    vfio_rig_add("cont-fails-for-other-section", VFIO_RIG_IOMMUFD_ONLY,
+                 test_cont_fails_for_other_section);
     vfio_rig_add("out-of-reach-is-refused", VFIO_RIG_IOMMUFD_ONLY,
                  test_out_of_reach_is_refused);
     vfio_rig_add("processors-are-held", VFIO_RIG_IOMMUFD_ONLY,
                  test_processors_are_held);
+    vfio_rig_add("processors-wait-for-spaces", VFIO_RIG_IOMMUFD_ONLY,
+                 test_processors_wait_for_spaces);
     vfio_rig_add("held-processors-stop", VFIO_RIG_IOMMUFD_ONLY,
                  test_held_processors_stop);
     vfio_rig_add("held-processors-are-reset", VFIO_RIG_IOMMUFD_ONLY,
@@ -1068,6 +1339,8 @@ int main(int argc, char **argv)
     vfio_rig_add("off-by-default", VFIO_RIG_IOMMUFD_ONLY, test_off_by_default);
     vfio_rig_add("object-says-for-all", VFIO_RIG_IOMMUFD_ONLY,
                  test_object_says_for_all);
+    vfio_rig_add("threads-are-asked-for", VFIO_RIG_IOMMUFD_ONLY,
+                 test_threads_are_asked_for);
     vfio_rig_add("group-is-refused", VFIO_RIG_IOMMUFD_ONLY,
                  test_group_is_refused);
 
