@@ -376,7 +376,7 @@ void vfio_iommufd_map_failed(VFIOContainer *base, MemoryRegionSection *section,
 {
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
 
-    if (vfio_missing_is_retried(&container->missing)) {
+    if (vfio_missing_retries(&container->missing, section)) {
         vfio_missing_still(&container->missing, err);
         return;
     }

@@ -144,6 +144,14 @@ bool vfio_missing_is_retried(VFIOMissing *missing)
     return missing->retried;
 }
 
+bool vfio_missing_retries(VFIOMissing *missing,
+                          const MemoryRegionSection *section)
+{
+    return missing->retried && section->mr == missing->section->mr &&
+           section->offset_within_address_space ==
+           missing->section->offset_within_address_space;
+}
+
 void vfio_missing_still(VFIOMissing *missing, Error *err)
 {
     error_propagate(missing->retried, err);
@@ -156,10 +164,12 @@ static bool vfio_missing_retry(VFIOMissing *missing, Error **errp)
 
     while ((entry = QLIST_FIRST(&missing->sections))) {
         missing->retried = &err;
+        missing->section = &entry->section;
         /* The first region_add() took a reference and kept it, as this will. */
         memory_region_unref(entry->section.mr);
         missing->listener->region_add(missing->listener, &entry->section);
         missing->retried = NULL;
+        missing->section = NULL;
         if (err) {
             vfio_missing_lead_on(entry, &err);
             vfio_missing_keep_reason(entry, err);
@@ -171,11 +181,29 @@ static bool vfio_missing_retry(VFIOMissing *missing, Error **errp)
     return true;
 }
 
-static bool gate_open(RunGate *unused, Error **errp)
+/* Of any container; NULL if all have all of their memory */
+static VFIOMissing *vfio_missing_first(void)
 {
     VFIOMissing *missing;
 
     QLIST_FOREACH(missing, &all_missing, next) {
+        if (!QLIST_EMPTY(&missing->sections)) {
+            return missing;
+        }
+    }
+    return NULL;
+}
+
+/*
+ * To map a section can mean to map for another container first what it shares
+ * with that; if it fails there, it is missing in a container that may have had
+ * its turn.
+ */
+static bool gate_open(RunGate *unused, Error **errp)
+{
+    VFIOMissing *missing;
+
+    while ((missing = vfio_missing_first())) {
         if (!vfio_missing_retry(missing, errp)) {
             error_prepend(errp, "vfio: the VM cannot run, since devices do "
                           "not reach all of its memory: ");
@@ -205,6 +233,7 @@ void vfio_missing_init(VFIOMissing *missing, MemoryListener *listener)
 {
     missing->listener = listener;
     missing->retried = NULL;
+    missing->section = NULL;
     QLIST_INIT(&missing->sections);
     QLIST_INSERT_HEAD(&all_missing, missing, next);
 }

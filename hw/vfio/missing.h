@@ -25,15 +25,16 @@ typedef QLIST_HEAD(VFIOMissingSections, VFIOMissingSection)
 struct VFIOMissing {
     MemoryListener *listener;
     VFIOMissingSections sections;
-    Error **retried;    /* while region_add() tries again */
+    Error **retried;    /* while region_add() tries again ... */
+    const MemoryRegionSection *section;     /* ... with this */
     QLIST_ENTRY(VFIOMissing) next;
 };
 
 /**
  * vfio_missing_init: nothing is missing
  *
- * @listener: whose region_add() tries again; when that fails it calls
- * vfio_missing_still() instead of vfio_missing_add().
+ * @listener: whose region_add() tries again; when that fails for the same section
+ * it calls vfio_missing_still() instead of vfio_missing_add().
  */
 void vfio_missing_init(VFIOMissing *missing, MemoryListener *listener);
 
@@ -51,6 +52,10 @@ void vfio_missing_add(VFIOMissing *missing, MemoryRegionSection *section,
 
 /* region_add() is called for a section that is kept here. */
 bool vfio_missing_is_retried(VFIOMissing *missing);
+
+/* ... and for this one; another one may fail meanwhile. */
+bool vfio_missing_retries(VFIOMissing *missing,
+                          const MemoryRegionSection *section);
 
 /* It could not map the section this time either.  Takes @err. */
 void vfio_missing_still(VFIOMissing *missing, Error *err);
