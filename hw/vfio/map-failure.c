@@ -189,15 +189,25 @@ static bool memlock_is_counted(void)
     return is_in_user_namespace();
 }
 
+/* How often all memory will be locked, as far as that is certain */
+static unsigned times_certain(VFIOContainer *base)
+{
+    g_autoptr(GHashTable) all = g_hash_table_new(NULL, NULL);
+    Lockers lockers = { .all = all };
+
+    find_lockers(&lockers, base);
+    return MAX(g_hash_table_size(all) - lockers.translated, 1);
+}
+
 /*
  * While the memory map changes, what is about to leave it counts as well, as
  * firmware that moves; so then a limit that is a little too small is not
- * refused.  When a device is attached, the figure is exact.
+ * refused.  Nor is one that is too small if a guest's IOMMU maps all memory for
+ * another device: it may map little.
  */
 bool vfio_iommufd_memlock_suffices(VFIOContainer *base, const void *vaddr,
                                    ram_addr_t size)
 {
-    g_autofree char *each = NULL;
     struct rlimit limit = { .rlim_cur = RLIM_INFINITY };
     uint64_t bytes, leaving = base->initialized ? MiB : 0;
 
@@ -205,7 +215,7 @@ bool vfio_iommufd_memlock_suffices(VFIOContainer *base, const void *vaddr,
     if (limit.rlim_cur == RLIM_INFINITY || !memlock_is_counted()) {
         return true;
     }
-    bytes = bytes_to_lock(vaddr, size) * times_locked(base, &each);
+    bytes = bytes_to_lock(vaddr, size) * times_certain(base);
     return bytes <= limit.rlim_cur + leaving;
 }
 

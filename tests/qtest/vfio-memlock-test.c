@@ -330,6 +330,32 @@ static VFIOMachine *start_limited(const char *options)
     return m;
 }
 
+/*
+ * What a guest's IOMMU maps for a device counts for itself, but it may be little.
+ * So a limit that is enough for all memory once is not refused beforehand.
+ */
+static void test_translated_device_does_not_count(void)
+{
+    g_autofree char *first = g_strdup(vfio_rig_device("EDU0"));
+    VFIOMachine *m;
+    VIOMMU *viommu;
+
+    limit_memlock(0, VFIO_MACHINE_MEMORY + DIMM_SIZE + 8 * MiB);
+    m = vfio_machine_start("-m slots=2,maxmem=1G "
+                           "-device virtio-iommu-pci,addr=%d "
+                           "-device %s,addr=%d -device %s,addr=%d", VIOMMU_SLOT,
+                           first, SLOT, vfio_rig_device("NVME0"), NVME_SLOT);
+    limit_memlock(0, RLIM_INFINITY);
+    viommu = viommu_new(m, VIOMMU_SLOT);
+    g_assert_cmpint(viommu_attach(viommu, 1, VIOMMU_ENDPOINT(SLOT), 0), ==,
+                    VIRTIO_IOMMU_S_OK);
+    g_assert_null(vfio_memory_plug(m, "pc-dimm", DIMM_SLOT,
+                                   "memory-backend-ram", DIMM_SIZE));
+    vfio_machine_check_run_state(m, "running");
+    viommu_free(viommu);
+    vfio_machine_stop(m);
+}
+
 /* A machine that is stopped because devices cannot reach its DIMM */
 static VFIOMachine *start_and_stop_by_dimm(void)
 {
@@ -1344,6 +1370,8 @@ int main(int argc, char **argv)
     add_figure_tests();
     vfio_rig_add("attach-reaches-virtio-mem", VFIO_RIG_IOMMUFD_ONLY,
                  test_attach_reaches_virtio_mem);
+    vfio_rig_add("translated-device-does-not-count", VFIO_RIG_IOMMUFD_ONLY,
+                 test_translated_device_does_not_count);
     vfio_rig_add("virtio-mem-grows-or-says-why-not", VFIO_RIG_IOMMUFD_ONLY,
                  test_virtio_mem_grows_or_says_why_not);
     vfio_rig_add("plug-works-with-limit-raised", VFIO_RIG_IOMMUFD_ONLY,
