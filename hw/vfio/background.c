@@ -298,28 +298,17 @@ static void finish(VFIOIOMMUFDContainer *container)
     let_devices_go_on(container);
 }
 
-static bool waits_elsewhere(VFIOIOMMUFDContainer *container,
-                            const void *vaddr, uint64_t size)
-{
-    VFIOBackgroundMap *map;
-
-    QTAILQ_FOREACH(map, &container->background.queue->maps, next) {
-        if (map->container != container &&
-            ranges_overlap((uintptr_t)vaddr, size, (uintptr_t)map->vaddr,
-                           map->size)) {
-            return true;
-        }
-    }
-    return false;
-}
-
+/* What has not been begun is copied from @container when its turn comes. */
 void vfio_background_finish_memory(VFIOIOMMUFDContainer *container,
                                    const void *vaddr, uint64_t size)
 {
     VFIOBackgroundQueue *queue = container->background.queue;
+    VFIOBackgroundMap *map = QTAILQ_FIRST(&queue->maps);
 
-    while (waits_elsewhere(container, vaddr, size)) {
-        settle(queue, QTAILQ_FIRST(&queue->maps));
+    if (map && map->later && map->container != container &&
+        ranges_overlap((uintptr_t)vaddr, size, (uintptr_t)map->vaddr,
+                       map->size)) {
+        settle(queue, map);
     }
 }
 

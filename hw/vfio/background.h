@@ -95,8 +95,8 @@ bool vfio_background_find(VFIOIOMMUFDContainer *container, Range *range,
                           Range *lowest);
 
 /*
- * Map what waits of this memory in other containers of the object, to be copied
- * from there.
+ * If this memory is being mapped in another container of the object, wait for
+ * that: it is copied from there.
  */
 void vfio_background_finish_memory(VFIOIOMMUFDContainer *container,
                                    const void *vaddr, uint64_t size);

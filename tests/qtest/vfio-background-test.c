@@ -956,9 +956,9 @@ static void check_failure_of_cont(const char *options, uint64_t memory)
     thread = g_thread_new("meanwhile", do_meanwhile, &meanwhile);
     g_free(vfio_machine_qmp_error(m, "cont", ""));
     g_thread_join(thread);
+    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
     vfio_fault_disarm();
     g_free(vfio_machine_qmp_error(m, "cont", ""));
-    g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
     g_assert_cmphex(missing_bytes(m), ==, 0);
     vfio_machine_check_run_state(m, "running");
     check_spaces_work(m, 0, memory);
