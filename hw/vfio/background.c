@@ -170,9 +170,10 @@ static bool begin_map(VFIOBackgroundQueue *queue, VFIOBackgroundMap *map)
 /*
  * The heap of a thread grows by mprotect(), for one page after another (glibc,
  * grow_heap()), and that of a processor by some MiB while firmware changes the
- * memory map.  Each of these calls would wait until no memory is being mapped
- * (Linux, mm/gup.c, __gup_longterm_locked(), which has mmap_lock meanwhile).  What a
- * heap once had it gets again without a call, so it has it before.
+ * memory map.  Each of these calls would wait for the threads, which have
+ * mmap_lock while they let memory have its pages (Linux, mm/gup.c,
+ * __gup_longterm_locked()).  What a heap once had it gets again without a call,
+ * so it has it before.
  */
 static void grow_heap(CPUState *cpu, run_on_cpu_data unused)
 {
@@ -212,7 +213,8 @@ static void let_devices_go_on(VFIOIOMMUFDContainer *container)
 {
     VFIODevice *vbasedev;
 
-    if (next_of(container, NULL) || !QLIST_EMPTY(&container->missing.sections)) {
+    if (next_of(container, NULL) ||
+        !QLIST_EMPTY(&container->missing.sections)) {
         return;
     }
 
@@ -226,11 +228,6 @@ static void let_devices_go_on(VFIOIOMMUFDContainer *container)
     }
 }
 
-/*
- * Threads are started here and not by whoever adds a map: that may be a
- * processor of the guest, which may be bound to a processor of the host's, and
- * one change of the memory map may add what the next one removes.
- */
 static bool somebody_waits(VFIOBackgroundQueue *queue)
 {
     VFIOBackground *background;
@@ -243,6 +240,11 @@ static bool somebody_waits(VFIOBackgroundQueue *queue)
     return false;
 }
 
+/*
+ * Threads are started here and not by whoever adds a map: that may be a
+ * processor of the guest, which may be bound to a processor of the host's, and
+ * one change of the memory map may add what the next one removes.
+ */
 static void map_what_waits(VFIOBackgroundQueue *queue)
 {
     VFIOBackgroundMap *map;
