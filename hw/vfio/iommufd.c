@@ -398,11 +398,27 @@ int vfio_iommufd_map_now(VFIOIOMMUFDContainer *container, hwaddr iova,
     return ret;
 }
 
+/* For what waits: the kernel does not count it yet.  0 or -errno */
+static int vfio_iommufd_may_lock(VFIOIOMMUFDContainer *container, hwaddr iova,
+                                 ram_addr_t size, const void *vaddr)
+{
+    if (vfio_iommufd_memlock_suffices(&container->base, vaddr, size)) {
+        return 0;
+    }
+    range_set_bounds(&container->failed, iova, iova + size - 1);
+    return -ENOMEM;
+}
+
 static int vfio_iommufd_dma_map(VFIOContainer *base, hwaddr iova,
                                 ram_addr_t size, void *vaddr, bool readonly)
 {
     VFIOIOMMUFDContainer *container = vfio_iommufd_container(base);
+    int ret = vfio_background_is_busy(container) ?
+              vfio_iommufd_may_lock(container, iova, size, vaddr) : 0;
 
+    if (ret) {
+        return ret;
+    }
     vfio_background_finish_memory(container, vaddr, size);
     return vfio_iommufd_map_now(container, iova, size, vaddr, readonly);
 }
@@ -411,21 +427,19 @@ int vfio_iommufd_map_memory(VFIOIOMMUFDContainer *container,
                             MemoryRegionSection *section, hwaddr iova,
                             ram_addr_t size, void *vaddr)
 {
-    bool waits = vfio_background_may_wait(container, iova, size);
+    int ret;
 
     vfio_background_look_again(container);
-    /* What waits is not locked yet, so the kernel would not know. */
-    if ((waits || vfio_background_is_busy(container)) &&
-        !vfio_iommufd_memlock_suffices(&container->base, vaddr, size)) {
-        range_set_bounds(&container->failed, iova, iova + size - 1);
-        return -ENOMEM;
+    if (!vfio_background_may_wait(container, iova, size)) {
+        return vfio_iommufd_dma_map(&container->base, iova, size, vaddr,
+                                    section->readonly);
     }
-    if (waits) {
+
+    ret = vfio_iommufd_may_lock(container, iova, size, vaddr);
+    if (!ret) {
         vfio_background_add(container, section, iova, size, vaddr);
-        return 0;
     }
-    return vfio_iommufd_dma_map(&container->base, iova, size, vaddr,
-                                section->readonly);
+    return ret;
 }
 
 static int vfio_iommufd_dma_map_memory(VFIOContainer *base,
