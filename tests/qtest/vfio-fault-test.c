@@ -96,10 +96,17 @@ static const Rule plugging[] = {
     { "VFIO_DEVICE_ATTACH_IOMMUFD_PT", .says = "cannot attach the device" },
     { "IOMMU_IOAS_IOVA_RANGES", .nth = 1, .says = "cannot get the ranges" },
     { "IOMMU_IOAS_IOVA_RANGES", .nth = 2, .says = "cannot get the ranges" },
+    /* Whether memory may wait */
+    { "IOMMU_IOAS_IOVA_RANGES", .act = "plug-shared", .nth = 5,
+      .outcome = GOES_ON },
+    { "IOMMU_IOAS_IOVA_RANGES", .act = "plug-shared", .nth = 6,
+      .outcome = GOES_ON },
     { "IOMMU_IOAS_IOVA_RANGES", .act = "plug-shared",
       .says = "cannot get the ranges" },
     { "IOMMU_IOAS_IOVA_RANGES", .outcome = GOES_ON },
     { "pthread_create", .outcome = GOES_ON },
+    { "IOMMU_IOAS_COPY", .error = ENOMEM, .later = true, .outcome = STOPPED,
+      .says = "cannot map memory" },
     { "IOMMU_IOAS_COPY", .error = ENOMEM, .says = "cannot map memory" },
     { "IOMMU_IOAS_COPY", .outcome = GOES_ON },
     { "IOMMU_IOAS_MAP", .act = "plug-shared", .error = EFAULT,
@@ -214,21 +221,21 @@ static const Rule plugging_memory[] = {
 
 /* The bit is set, but the VM is stopped before its driver uses it. */
 static const Rule becoming_master[] = {
+    { "pthread_create", .outcome = GOES_ON },
     { "IOMMU_IOAS_MAP", .outcome = STOPPED, .says = "cannot map memory" },
     { }
 };
 
 /*
- * What the rig's two processors are mapping is not wanted any more.  What is
- * mapped gives way, in spite of a kernel that says otherwise.  Then firmware is
+ * What the thread is mapping is not wanted any more: the rig's other processor
+ * is left to the guest.  What is mapped gives way, in spite of a kernel that says otherwise.  Then firmware is
  * mapped, which comes in its place, and all that follows in the background.
  */
 static const Rule changing[] = {
     { "pthread_create", .outcome = GOES_ON },
     { "IOMMU_IOAS_IOVA_RANGES", .outcome = GOES_ON },
     { "IOMMU_IOAS_MAP", .nth = 1, .outcome = GOES_ON },
-    { "IOMMU_IOAS_MAP", .nth = 2, .outcome = GOES_ON },
-    { "IOMMU_IOAS_MAP", .nth = 3, .outcome = STOPPED,
+    { "IOMMU_IOAS_MAP", .nth = 2, .outcome = STOPPED,
       .says = "cannot map memory", .missing = PAM0_BASE },
     { "IOMMU_IOAS_MAP", .outcome = STOPPED, .says = "cannot map memory" },
     { "IOMMU_IOAS_UNMAP", .error = ENOENT, .outcome = GOES_ON },
