@@ -23,6 +23,10 @@ export LSAN_OPTIONS="suppressions=$here/lsan.supp:print_suppressions=0"
 export UBSAN_OPTIONS="$common:halt_on_error=1:print_stacktrace=1:suppressions=$here/ubsan.supp"
 export TSAN_OPTIONS="$common:suppressions=$here/tsan.supp"
 
+# GLib's own allocator hands memory from one thread to another by locks that TSan
+# does not see, and keeps from ASan what has been freed.
+export G_SLICE=always-malloc
+
 "$@"
 status=$?
 
