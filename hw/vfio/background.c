@@ -32,17 +32,20 @@ struct VFIOBackgroundMap {
     QTAILQ_ENTRY(VFIOBackgroundMap) next;
 };
 
+typedef QTAILQ_HEAD(VFIOBackgroundMaps, VFIOBackgroundMap) VFIOBackgroundMaps;
+typedef QLIST_HEAD(VFIOBackgrounds, VFIOBackground) VFIOBackgrounds;
+
 struct VFIOBackgroundQueue {
     IOMMUFDBackend *be;
-    QTAILQ_HEAD(, VFIOBackgroundMap) maps;  /* only the first has threads */
-    QLIST_HEAD(, VFIOBackground) users;
+    VFIOBackgroundMaps maps;    /* only the first has threads */
+    VFIOBackgrounds users;
     QEMUBH *bh;
     QEMUTimer *timer;   /* for lines on the log while it takes long */
     Notifier exit;
     QLIST_ENTRY(VFIOBackgroundQueue) next;
 };
 
-static QLIST_HEAD(, VFIOBackgroundQueue) queues =
+static QLIST_HEAD(AllQueues, VFIOBackgroundQueue) queues =
     QLIST_HEAD_INITIALIZER(queues);
 
 /* The first of the container's after @map, or of all if that is NULL */
@@ -230,14 +233,12 @@ static void let_devices_go_on(VFIOIOMMUFDContainer *container)
 
 static bool somebody_waits(VFIOBackgroundQueue *queue)
 {
-    VFIOBackground *background;
+    VFIOBackground *background = QLIST_FIRST(&queue->users);
 
-    QLIST_FOREACH(background, &queue->users, next) {
-        if (background->waiting) {
-            return true;
-        }
+    while (background && !background->waiting) {
+        background = QLIST_NEXT(background, next);
     }
-    return false;
+    return background;
 }
 
 /*
@@ -543,12 +544,13 @@ static void qemu_exits(Notifier *notifier, void *unused)
 
 static VFIOBackgroundQueue *get_queue(IOMMUFDBackend *be)
 {
-    VFIOBackgroundQueue *queue;
+    VFIOBackgroundQueue *queue = QLIST_FIRST(&queues);
 
-    QLIST_FOREACH(queue, &queues, next) {
-        if (queue->be == be) {
-            return queue;
-        }
+    while (queue && queue->be != be) {
+        queue = QLIST_NEXT(queue, next);
+    }
+    if (queue) {
+        return queue;
     }
 
     queue = g_new0(VFIOBackgroundQueue, 1);

@@ -184,14 +184,12 @@ static bool vfio_missing_retry(VFIOMissing *missing, Error **errp)
 /* Of any container; NULL if all have all of their memory */
 static VFIOMissing *vfio_missing_first(void)
 {
-    VFIOMissing *missing;
+    VFIOMissing *missing = QLIST_FIRST(&all_missing);
 
-    QLIST_FOREACH(missing, &all_missing, next) {
-        if (!QLIST_EMPTY(&missing->sections)) {
-            return missing;
-        }
+    while (missing && QLIST_EMPTY(&missing->sections)) {
+        missing = QLIST_NEXT(missing, next);
     }
-    return NULL;
+    return missing;
 }
 
 /*
@@ -201,14 +199,15 @@ static VFIOMissing *vfio_missing_first(void)
  */
 static bool gate_open(RunGate *unused, Error **errp)
 {
-    VFIOMissing *missing;
+    VFIOMissing *missing = vfio_missing_first();
 
-    while ((missing = vfio_missing_first())) {
+    while (missing) {
         if (!vfio_missing_retry(missing, errp)) {
             error_prepend(errp, "vfio: the VM cannot run, since devices do "
                           "not reach all of its memory: ");
             return false;
         }
+        missing = vfio_missing_first();
     }
     info_report("vfio: devices reach all of the guest's memory again");
     return true;

@@ -228,8 +228,9 @@ static const Rule becoming_master[] = {
 
 /*
  * What the thread is mapping is not wanted any more: the rig's other processor
- * is left to the guest.  What is mapped gives way, in spite of a kernel that says otherwise.  Then firmware is
- * mapped, which comes in its place, and all that follows in the background.
+ * is left to the guest.  What is mapped gives way, in spite of a kernel that
+ * says otherwise.  Then firmware is mapped, which comes in its place, and all
+ * that follows in the background.
  */
 static const Rule changing[] = {
     { "pthread_create", .outcome = GOES_ON },
