@@ -559,18 +559,12 @@ static IOMMUFDWork copy_work(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,
                              uint64_t size, uint32_t source_id, hwaddr source,
                              bool readonly)
 {
-    return (IOMMUFDWork) {
-        .do_chunk = ioas_copy,
-        .be = be,
-        .fd = be->fd,
-        .ioas_id = ioas_id,
-        .iova = iova,
-        .size = size,
-        .source_id = source_id,
-        .source = source,
-        .readonly = readonly,
-        .threads = threads_for(be, size),
-    };
+    IOMMUFDWork work = map_work(be, ioas_id, iova, size, NULL, readonly);
+
+    work.do_chunk = ioas_copy;
+    work.source_id = source_id;
+    work.source = source;
+    return work;
 }
 
 int iommufd_backend_map_dma(IOMMUFDBackend *be, uint32_t ioas_id, hwaddr iova,

@@ -191,8 +191,7 @@ static void check_works(VFIOMachine *m)
 /* Bytes that the largest heap of a thread has had, from /proc/PID/maps */
 static uint64_t largest_heap(VFIOMachine *m)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/maps",
-                                            m->pid);
+    g_autofree char *path = g_strdup_printf("/proc/%d/maps", m->pid);
     g_autofree char *text = NULL;
     g_auto(GStrv) lines = NULL;
     uint64_t first, end, largest = 0;
