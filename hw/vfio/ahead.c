@@ -81,13 +81,19 @@ static void *vfio_ahead_bind(void *opaque)
     return NULL;
 }
 
-static void vfio_ahead_begin(VFIOAhead *ahead)
+/* Returns whether its thread runs. */
+static bool vfio_ahead_begin(VFIOAhead *ahead)
 {
+    if (!vfio_ahead_open(ahead->standin)) {
+        return false;
+    }
+
     trace_vfio_ahead_begin(ahead->standin->name, ahead->standin->fd);
     if (!iommufd_start_helper(&ahead->thread, vfio_ahead_bind, ahead)) {
         vfio_ahead_close(ahead->standin);
-        ahead->begun = false;
+        return false;
     }
+    return true;
 }
 
 /* Whether it is bound now */
@@ -115,27 +121,6 @@ static void vfio_ahead_undo(VFIOAhead *ahead)
 }
 
 /* All of them */
-
-/* A device that is alone has nobody to wait for. */
-static void vfio_ahead_begin_all(void)
-{
-    static bool begun;
-    VFIOAhead *ahead;
-
-    if (begun || QTAILQ_FIRST(&aheads) == QTAILQ_LAST(&aheads)) {
-        return;
-    }
-
-    begun = true;
-    QTAILQ_FOREACH(ahead, &aheads, next) {
-        ahead->begun = vfio_ahead_open(ahead->standin);
-    }
-    QTAILQ_FOREACH(ahead, &aheads, next) {
-        if (ahead->begun) {
-            vfio_ahead_begin(ahead);
-        }
-    }
-}
 
 static bool vfio_ahead_is_for(const VFIODevice *standin,
                               const VFIODevice *vbasedev)
@@ -179,7 +164,6 @@ bool vfio_ahead_take(VFIODevice *vbasedev)
     VFIOAhead *ahead;
     bool bound;
 
-    vfio_ahead_begin_all();
     ahead = vfio_ahead_find(vbasedev);
     if (!ahead) {
         return false;
@@ -231,4 +215,5 @@ void vfio_ahead_add(VFIODevice *standin)
     ahead->standin = standin;
     object_ref(OBJECT(standin->dev));
     QTAILQ_INSERT_TAIL(&aheads, ahead, next);
+    ahead->begun = vfio_ahead_begin(ahead);
 }

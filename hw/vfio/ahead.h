@@ -3,9 +3,8 @@
  * Devices that are bound before it is their turn to be realized
  *
  * The kernel resets a PCI device when it is bound, which takes a tenth of a
- * second or more.  When QEMU starts with several, all of them are opened at the
- * turn of the first, and bound by a thread for each.  The others then find that
- * done.
+ * second or more.  Those that QEMU starts with are opened before the machine is
+ * made, and bound by a thread for each.  At their turns they find that done.
  *
  * Nothing is decided here.  What cannot be done ahead is done at the device's
  * turn as if it had never been tried, and there it is that errors are told.
@@ -18,13 +17,11 @@
 #include "hw/vfio/vfio-common.h"
 
 /**
- * vfio_ahead_add: expect a device, before any is realized
+ * vfio_ahead_add: begin to bind a device, before any is realized
  *
  * @standin: of an object that is never realized, and is kept meanwhile.
  *           ->name, ->sysfsdev, ->dev, ->iommufd and the descriptor if one is
  *           given are as they will be in the device.
- *
- * Nothing happens until the turn of the first, nor then if it is the only one.
  */
 void vfio_ahead_add(VFIODevice *standin);
 

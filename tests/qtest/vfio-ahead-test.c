@@ -118,14 +118,15 @@ static void test_all_are_bound_at_a_time(void)
     vfio_machine_stop(m);
 }
 
-static void test_one_waits_for_nobody(void)
+/* One that is plugged has no machine to wait for. */
+static void test_one_is_bound_ahead(void)
 {
     VFIOMachine *m = start(several, 1);
     g_autofree char *edu = g_strdup_printf("%s,addr=%d",
                                            vfio_rig_device("EDU1"), SLOT(1));
 
     g_assert_null(vfio_machine_device_add(m, edu));
-    check_ahead(m, 0, 0);
+    check_ahead(m, 1, 1);
     check_dma(m, 2);
     vfio_machine_stop(m);
 }
@@ -292,25 +293,33 @@ static void test_one_is_in_use(void)
     check_free(several, ARRAY_SIZE(several));
 }
 
-/* QEMU ends; what came before was opened, and what comes after was not. */
-static void check_refused_beside_it(bool before)
+/* QEMU ends, and gives back what is bound by then. */
+static void check_refused_beside_it(const char *format, const char *words)
 {
     g_autofree char *edus = devices(several, 2, "");
-    g_autofree char *wrong = g_strdup_printf(
-        " -device vfio-pci,host=%s,iommufd=none", vfio_rig_address("EDU2"));
-    g_autofree char *options = before ? g_strconcat(edus, wrong, NULL)
-                                      : g_strconcat(wrong, edus, NULL);
+    g_autofree char *options = g_strdup_printf(format, edus);
 
     vfio_fault_arm_only(&open_call, 0, 0);
-    check_refused(options, NULL, "there is no object 'none'");
-    g_assert_cmpuint(vfio_fault_disarm(), ==, before ? 2 : 0);
+    check_refused(options, NULL, words);
+    g_assert_cmpuint(vfio_fault_disarm(), ==, 2);
+    check_free(several, ARRAY_SIZE(several));
 }
 
 static void test_other_is_refused(void)
 {
-    check_refused_beside_it(true);
-    check_refused_beside_it(false);
-    check_free(several, ARRAY_SIZE(several));
+    g_autofree char *wrong = g_strdup_printf(
+        " -device vfio-pci,host=%s,iommufd=none", vfio_rig_address("EDU2"));
+    g_autofree char *after = g_strconcat("%s", wrong, NULL);
+    g_autofree char *before = g_strconcat(wrong, " %s", NULL);
+
+    check_refused_beside_it(after, "there is no object 'none'");
+    check_refused_beside_it(before, "there is no object 'none'");
+}
+
+/* No device has its turn. */
+static void test_machine_is_refused(void)
+{
+    check_refused_beside_it("%s -accel qtest -cpu host", "requires KVM");
 }
 
 /* Tokens, as newer kernels know them: see vfio-fault.h */
@@ -361,8 +370,8 @@ int main(int argc, char **argv)
     vfio_rig_add("all-do-dma", VFIO_RIG_IOMMUFD_ONLY, test_all_do_dma);
     vfio_rig_add("all-are-bound-at-a-time", VFIO_RIG_IOMMUFD_ONLY,
                  test_all_are_bound_at_a_time);
-    vfio_rig_add("one-waits-for-nobody", VFIO_RIG_IOMMUFD_ONLY,
-                 test_one_waits_for_nobody);
+    vfio_rig_add("one-is-bound-ahead", VFIO_RIG_IOMMUFD_ONLY,
+                 test_one_is_bound_ahead);
     vfio_rig_add("options-of-any-kind", VFIO_RIG_IOMMUFD_ONLY,
                  test_options_of_any_kind);
     vfio_rig_add("descriptors", VFIO_RIG_IOMMUFD_ONLY, test_descriptors);
@@ -381,6 +390,8 @@ int main(int argc, char **argv)
     vfio_rig_add("one-is-in-use", VFIO_RIG_IOMMUFD_ONLY, test_one_is_in_use);
     vfio_rig_add("other-is-refused", VFIO_RIG_IOMMUFD_ONLY,
                  test_other_is_refused);
+    vfio_rig_add("machine-is-refused", VFIO_RIG_IOMMUFD_ONLY,
+                 test_machine_is_refused);
     vfio_rig_add("token-is-asked-for", VFIO_RIG_IOMMUFD_ONLY,
                  test_token_is_asked_for);
     vfio_rig_add("token-is-given", VFIO_RIG_IOMMUFD_ONLY,

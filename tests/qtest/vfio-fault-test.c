@@ -37,6 +37,7 @@ typedef enum Outcome {
 typedef struct Rule {
     const char *call;
     const char *act;    /* NULL: any that has these rules */
+    bool start;         /* only if QEMU starts with the device */
     bool later;         /* only of memory that is mapped in the background */
     int nth;            /* of a device's calls of this kind, from 1; 0: any */
     int error;          /* 0: any */
@@ -57,17 +58,20 @@ typedef struct Rule {
  * work.  What cannot be copied is mapped, unless there is no memory.  There,
  * only the BAR of the other device is mapped.  A close that fails has closed
  * the descriptor.  Memory waits to be mapped in the background only if the
- * kernel says that the IOMMU reaches it.  What fails for one of two devices ahead
- * of its turn is done anew.
+ * kernel says that the IOMMU reaches it.  What fails ahead of the device's turn is
+ * done anew.
  */
 static const Rule plugging[] = {
-    { "opendir vfio-dev", .act = "start-two", .outcome = GOES_ON },
-    { "open dev", .act = "start-two", .outcome = GOES_ON },
-    { "fstat dev", .act = "start-two", .outcome = GOES_ON },
-    { "read dev", .act = "start-two", .outcome = GOES_ON },
-    { "open /dev/vfio/devices", .act = "start-two", .outcome = GOES_ON },
-    { "fstat /dev/vfio/devices", .act = "start-two", .outcome = GOES_ON },
-    { "VFIO_DEVICE_BIND_IOMMUFD", .act = "start-two", .outcome = GOES_ON },
+    { "opendir vfio-dev", .start = true, .outcome = GOES_ON },
+    { "open dev", .start = true, .outcome = GOES_ON },
+    { "fstat dev", .start = true, .outcome = GOES_ON },
+    { "read dev", .start = true, .outcome = GOES_ON },
+    { "open /dev/vfio/devices", .start = true, .outcome = GOES_ON },
+    { "fstat /dev/vfio/devices", .start = true, .outcome = GOES_ON },
+    { "VFIO_DEVICE_BIND_IOMMUFD", .start = true, .outcome = GOES_ON },
+    { "open /dev/iommu", .start = true, .outcome = GOES_ON },
+    { "KVM_CREATE_DEVICE", .start = true, .outcome = GOES_ON },
+    { "KVM_SET_DEVICE_ATTR", .start = true, .outcome = GOES_ON },
     { "stat device", .says = "no such host device" },
     { "realpath subsystem", .outcome = GOES_ON },
     { "open /dev/iommu", .says = "cannot open /dev/iommu" },
@@ -467,6 +471,7 @@ static bool rule_fits(const Rule *rule, const VFIOAct *act, const char *call,
 {
     return g_str_equal(rule->call, call) &&
            (!rule->act || g_str_equal(rule->act, act->name)) &&
+           (!rule->start || !act->act) &&
            (!rule->later || later) &&
            (!rule->nth || rule->nth == nth) &&
            (!rule->error || rule->error == error);
