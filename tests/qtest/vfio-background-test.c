@@ -18,6 +18,7 @@
 #include "vfio-edu.h"
 #include "vfio-fault.h"
 #include "vfio-guest.h"
+#include "vfio-held.h"
 #include "vfio-memory.h"
 #include "vfio-mig-guest.h"
 #include "vfio-query.h"
@@ -40,8 +41,6 @@
 #define SMALL_SIZE      (32 * MiB)      /* it is mapped at once */
 #define WITH_ROOM       "-m 256M,slots=2,maxmem=1G "
 
-/* Who is kept waiting shall wait so long. */
-#define WHILE_US        (300 * 1000)
 #define TRICKLE_LOOKS_US (10 * 1000)
 
 static char *device_option(int i, const char *properties)
@@ -92,7 +91,7 @@ static void *do_meanwhile(void *opaque)
     if (meanwhile->allows) {
         vfio_fault_wait_joining();
     }
-    g_usleep(WHILE_US);
+    g_usleep(VFIO_HELD_US);
     meanwhile->bus_master = vfio_rig_command("EDU0") & PCI_COMMAND_MASTER;
     meanwhile->held = vfio_fault_held_maps();
     if (meanwhile->error) {
@@ -119,7 +118,7 @@ static void end_meanwhile(Meanwhile *meanwhile)
 
     g_thread_join(meanwhile->thread);
     g_test_message("waited for %d ms", (int)(waited / 1000));
-    g_assert_cmpint(waited, >=, WHILE_US);
+    g_assert_cmpint(waited, >=, VFIO_HELD_US);
     g_assert_false(meanwhile->bus_master);
 }
 
@@ -778,7 +777,7 @@ static void test_quit(void)
 
     qtest_qmp_send(m->qts, "{ 'execute': 'quit' }");
     vfio_fault_wait_joining();
-    g_usleep(WHILE_US);
+    g_usleep(VFIO_HELD_US);
     g_assert_true(qtest_probe_child(m->qts));
     vfio_fault_allow_maps(vfio_fault_held_maps());
     g_assert_true(vfio_rig_wait(!qtest_probe_child(m->qts)));
@@ -821,9 +820,8 @@ static void test_guest_comes(void)
     vfio_mig_guest_write_on(g);
     vfio_mig_guest_write_last(g);
     vfio_mig_guest_release(g);
-    g_assert_true(vfio_rig_wait(count_traced(g->there->machine,
-                                             "vfio_background_wait")));
-    g_usleep(WHILE_US);
+    g_assert_true(vfio_rig_wait(vfio_held_waits(g->there->machine)));
+    g_usleep(VFIO_HELD_US);
     g_assert_false(vfio_rig_command(vfio_mig_guest_device_there(g, 0)) &
                    PCI_COMMAND_MASTER);
     vfio_fault_release_maps();
@@ -1011,7 +1009,7 @@ typedef struct Trickle {
 static void *let_maps_trickle(void *opaque)
 {
     Trickle *trickle = opaque;
-    double wait = WHILE_US;
+    double wait = VFIO_HELD_US;
     int64_t next = 0;
 
     while (!qatomic_read(&trickle->stop)) {
@@ -1037,11 +1035,10 @@ static void begin_trickle(Trickle *trickle)
  */
 static void end_trickle(Trickle *trickle, VFIOMachine *m, int waits)
 {
-    g_assert_true(vfio_rig_wait_for(
-        120, count_traced(m, "vfio_background_wait") > waits));
+    g_assert_true(vfio_rig_wait_for(120, vfio_held_waits(m) > waits));
     qatomic_set(&trickle->stop, true);
     g_thread_join(trickle->thread);
-    g_usleep(WHILE_US);
+    g_usleep(VFIO_HELD_US);
 }
 
 /* Not all that is left are the calls that are held. */
@@ -1087,27 +1084,6 @@ static VFIOMachine *start_guest_held(const char *console)
     return m;
 }
 
-/* Neither processor does anything, and QEMU does all that it is asked for. */
-static void check_held(VFIOMachine *m)
-{
-    g_autofree char *before = vfio_machine_monitor(m, "info registers -a");
-    g_autofree char *after = NULL;
-    int64_t begun, longest = 0;
-
-    for (int i = 0; i < 50; i++) {
-        begun = g_get_monotonic_time();
-        qobject_unref(vfio_query(m, VFIO_RIG_IOMMUFD));
-        longest = MAX(longest, g_get_monotonic_time() - begun);
-        g_usleep(10 * 1000);
-    }
-    g_test_message("the longest answer took %d us", (int)longest);
-    g_assert_cmpint(longest, <, G_USEC_PER_SEC);
-    after = vfio_machine_monitor(m, "info registers -a");
-    g_assert_cmpstr(before, ==, after);
-    g_assert_cmphex(vfio_query_background(m), >, 0);
-    g_assert_false(vfio_rig_command("NVME0") & PCI_COMMAND_MASTER);
-}
-
 static void stop_guest(VFIOMachine *m, char *console)
 {
     vfio_machine_stop(m);
@@ -1120,7 +1096,7 @@ static void test_processors_are_held(void)
     VFIOMachine *m = start_guest_held(console);
 
     vfio_machine_check_run_state(m, "running");
-    check_held(m);
+    vfio_held_check(m, "NVME0");
     /* No processor is left to the guest now, and there is work for all. */
     g_assert_true(vfio_rig_wait(vfio_fault_held_maps() ==
                                 MAX(g_get_num_processors(), 2)));
@@ -1140,7 +1116,7 @@ static void test_processors_wait_for_spaces(void)
     g_autofree char *after = g_strdup_printf("-device %s", last);
     VFIOMachine *m = start_guest_held_with(console, before, after);
 
-    check_held(m);
+    vfio_held_check(m, "NVME0");
     vfio_fault_release_maps();
     vfio_guest_wait_alive(console);
     stop_guest(m, console);
@@ -1153,7 +1129,7 @@ static void test_held_processors_stop(void)
     VFIOMachine *m = start_guest_held(console);
 
     qtest_qmp_assert_success(m->qts, "{ 'execute': 'stop' }");
-    check_held(m);
+    vfio_held_check(m, "NVME0");
     vfio_fault_release_maps();
     g_assert_true(vfio_rig_wait(!vfio_query_background(m)));
     vfio_machine_check_run_state(m, "paused");
@@ -1167,13 +1143,13 @@ static void test_held_processors_are_reset(void)
 {
     char *console = vfio_rig_log_new();
     VFIOMachine *m = start_guest_held(console);
-    int waits = count_traced(m, "vfio_background_wait");
+    int waits = vfio_held_waits(m);
     Trickle trickle;
 
     begin_trickle(&trickle);
     vfio_machine_reset(m);
     end_trickle(&trickle, m, waits);
-    check_held(m);
+    vfio_held_check(m, "NVME0");
     vfio_fault_release_maps();
     vfio_guest_wait_alive(console);
     stop_guest(m, console);
