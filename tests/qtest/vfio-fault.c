@@ -237,6 +237,14 @@ void vfio_fault_wait_joining(void)
     g_assert_true(vfio_rig_wait(qatomic_mb_read(&shared->joining)));
 }
 
+void vfio_fault_allow_joined(void)
+{
+    if (qatomic_mb_read(&shared->joining) &&
+        !qatomic_mb_read(&shared->allowed)) {
+        vfio_fault_allow_maps(vfio_fault_held_maps());
+    }
+}
+
 void vfio_fault_wait_held(void)
 {
     /* QEMU leaves a processor to the guest. */

@@ -101,6 +101,9 @@ void vfio_fault_wait_held(void);
  */
 void vfio_fault_wait_joining(void);
 
+/* Let those be made if QEMU waits for a thread to end now. */
+void vfio_fault_allow_joined(void);
+
 /**
  * vfio_fault_meet_binds: let binds wait from now on until @count have begun, but
  * no longer than ten seconds; 0: they wait no more
