@@ -8,7 +8,6 @@
  */
 #include "qemu/osdep.h"
 
-#include "ahead.h"
 #include "cdev.h"
 #include "p2p.h"
 #include "qapi/error.h"
@@ -44,10 +43,6 @@ bool vfio_device_attach(VFIODevice *vbasedev, AddressSpace *as, Error **errp)
 {
     const VFIOContainerOps *ops = vbasedev->iommufd ? &vfio_iommufd_ops
                                                     : &vfio_legacy_ops;
-
-    if (!vbasedev->iommufd) {
-        vfio_ahead_drop();  /* its group may be in use by that */
-    }
 
     if (!vfio_device_check_options(vbasedev, errp) ||
         !ops->attach_device(vbasedev, as, errp)) {

@@ -10,6 +10,7 @@
 #include "ahead.h"
 #include "hw/vfio/vfio-device.h"
 #include "pci.h"
+#include "qapi/error.h"
 #include "qapi/qmp/qdict.h"
 #include "qemu/ctype.h"
 
@@ -84,14 +85,37 @@ static bool is_on_its_own(VFIODevice *vbasedev)
            !has(vbasedev->sysfsdev, "virtfn0");
 }
 
+/*
+ * Of two devices of an IOMMU group that are not of one object, the second is
+ * refused.  If that were bound before the first, it would be the first that is
+ * refused, or bound anew.
+ */
+static bool comes_after_other_kind(VFIODevice *vbasedev)
+{
+    static IOMMUFDBackend *first;
+    static bool others;
+
+    first = first ?: vbasedev->iommufd;
+    others = others || !vbasedev->iommufd || vbasedev->iommufd != first;
+    return others;
+}
+
+/* With -global, it is in the order of boot as if it were the device itself. */
+static void leave_boot_order(Object *obj)
+{
+    object_property_set_int(obj, "bootindex", -1, &error_abort);
+}
+
 void vfio_pci_prepare(DeviceClass *dc, const QDict *options)
 {
     Object *obj = object_new(object_class_get_name(OBJECT_CLASS(dc)));
     VFIOPCIDevice *vdev = VFIO_PCI(obj);
     VFIODevice *vbasedev = &vdev->vbasedev;
 
-    if (set_options(obj, options) && options_fit(vbasedev, options) &&
-        identify(vdev) && is_on_its_own(vbasedev)) {
+    leave_boot_order(obj);
+    if (set_options(obj, options) && !comes_after_other_kind(vbasedev) &&
+        options_fit(vbasedev, options) && identify(vdev) &&
+        is_on_its_own(vbasedev)) {
         vfio_ahead_add(vbasedev);
     }
     object_unref(obj);

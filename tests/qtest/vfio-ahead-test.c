@@ -267,6 +267,50 @@ static void test_first_of_group_wins(void)
     check_free(names, 2);
 }
 
+/* No stand-in takes the place of its device. */
+static void test_boot_order(void)
+{
+    VFIOMachine *m = vfio_machine_start("-global vfio-pci.bootindex=1 "
+                                        "-device %s,addr=%d",
+                                        vfio_rig_device("EDU0"), SLOT(0));
+
+    check_ahead(m, 1, 1);
+    check_dma(m, 1);
+    vfio_machine_stop(m);
+}
+
+/* What comes after a device that has its group waits for its turn. */
+static void test_group_beside_others(void)
+{
+    VFIOMachine *m = vfio_machine_start(
+        "-device %s,addr=%d -device vfio-pci,host=%s,addr=%d "
+        "-device %s,addr=%d", vfio_rig_device("EDU0"), SLOT(0),
+        vfio_rig_address("EDU1"), SLOT(1), vfio_rig_device("EDU2"), SLOT(2));
+
+    check_ahead(m, 1, 1);
+    g_assert_cmpint(count_traced(m, "vfio_cdev_bind"), ==, 2);
+    check_dma(m, 3);
+    vfio_machine_stop(m);
+}
+
+/* The second is told, though a bind of its descriptor cannot be undone. */
+static void test_descriptor_of_group(void)
+{
+    g_autofree char *node = vfio_rig_cdev_node("MULTI1");
+    int fd = open(node, O_RDWR);
+    g_autofree char *options =
+        g_strdup_printf("-device vfio-pci,host=%s "
+                        "-device vfio-pci,fd=%d,iommufd=" VFIO_RIG_IOMMUFD,
+                        vfio_rig_address("MULTI0"), fd);
+    g_autofree char *words =
+        g_strdup_printf("for %s of this VM, which has no iommufd=",
+                        vfio_rig_address("MULTI0"));
+
+    check_refused(options, "MULTI1", words);
+    close(fd);
+    check_free(several, 2);
+}
+
 /* Nothing that is bound ahead is in the way of its group. */
 static void test_group_comes_before(void)
 {
@@ -387,6 +431,11 @@ int main(int argc, char **argv)
                  test_first_of_group_wins);
     vfio_rig_add("group-comes-before", VFIO_RIG_IOMMUFD_ONLY,
                  test_group_comes_before);
+    vfio_rig_add("boot-order", VFIO_RIG_IOMMUFD_ONLY, test_boot_order);
+    vfio_rig_add("group-beside-others", VFIO_RIG_IOMMUFD_ONLY,
+                 test_group_beside_others);
+    vfio_rig_add("descriptor-of-group", VFIO_RIG_IOMMUFD_ONLY,
+                 test_descriptor_of_group);
     vfio_rig_add("one-is-in-use", VFIO_RIG_IOMMUFD_ONLY, test_one_is_in_use);
     vfio_rig_add("other-is-refused", VFIO_RIG_IOMMUFD_ONLY,
                  test_other_is_refused);
