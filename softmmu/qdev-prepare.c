@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Devices that are prepared before they are created: see qdev-prepare.h */
+/* Devices that are prepared before the board is made: see qdev-prepare.h */
 #include "qemu/osdep.h"
 
 #include "qapi/qmp/qdict.h"

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Devices of the command line that begin with what takes long before the first
- * of them is created
+ * Devices of the command line that begin with what takes long before the board
+ * is made
  *
- * One that is plugged is alone, and is not prepared.  Everything is called with
- * the big lock held.
+ * One that is plugged finds a machine that is there, and is not prepared.
+ * Everything is called with the big lock held.
  */
 #ifndef SYSEMU_QDEV_PREPARE_H
 #define SYSEMU_QDEV_PREPARE_H

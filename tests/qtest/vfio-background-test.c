@@ -1233,94 +1233,65 @@ static void test_group_is_refused(void)
     vfio_machine_stop(m);
 }
 
+static const struct {
+    const char *name;
+    void (*fn)(void);
+} tests[] = {
+    { "memory-is-mapped", test_memory_is_mapped },
+    { "start-does-not-wait", test_start_does_not_wait },
+    { "heap-is-large", test_heap_is_large },
+    { "monitor-answers", test_monitor_answers },
+    { "progress-is-told", test_progress_is_told },
+    { "bus-master-waits", test_bus_master_waits },
+    { "nothing-else-waits", test_nothing_else_waits },
+    { "memory-map-grows", test_memory_map_grows },
+    { "memory-map-changes", test_memory_map_changes },
+    { "dimm-leaves", test_dimm_leaves },
+    { "guests-iommu-is-switched-on", test_guests_iommu_is_switched_on },
+    { "second-address-space", test_second_address_space },
+    { "second-space-is-first", test_second_space_is_first },
+    { "second-space-alone-waits", test_second_space_alone_waits },
+    { "second-space-cannot-wait", test_second_space_cannot_wait },
+    { "copy-fails", test_copy_fails },
+    { "copy-lacks-memory", test_copy_lacks_memory },
+    { "first-space-goes", test_first_space_goes },
+    { "first-of-three-spaces-goes", test_first_of_three_spaces_goes },
+    { "first-space-never-comes", test_first_space_never_comes },
+    { "memory-leaves-spaces", test_memory_leaves_spaces },
+    { "memory-leaves-three-spaces", test_memory_leaves_three_spaces },
+    { "memory-comes-to-spaces", test_memory_comes_to_spaces },
+    { "second-device-joins", test_second_device_joins },
+    { "device-joins-that-is-not-watched",
+      test_device_joins_that_is_not_watched },
+    { "unplug", test_unplug },
+    { "quit", test_quit },
+    { "guest-comes", test_guest_comes },
+    { "guest-goes", test_guest_goes },
+    { "failure-stops-machine", test_failure_stops_machine },
+    { "failure-leaves-rest", test_failure_leaves_rest },
+    { "failure-ends-wait", test_failure_ends_wait },
+    { "cont-fails-for-other-space", test_cont_fails_for_other_space },
+    { "cont-fails-for-other-section", test_cont_fails_for_other_section },
+    { "out-of-reach-is-refused", test_out_of_reach_is_refused },
+    { "processors-are-held", test_processors_are_held },
+    { "processors-wait-for-spaces", test_processors_wait_for_spaces },
+    { "held-processors-stop", test_held_processors_stop },
+    { "held-processors-are-reset", test_held_processors_are_reset },
+    { "failure-while-held", test_failure_while_held },
+    { "off-by-default", test_off_by_default },
+    { "object-says-for-all", test_object_says_for_all },
+    { "threads-are-asked-for", test_threads_are_asked_for },
+    { "group-is-refused", test_group_is_refused },
+};
+
 int main(int argc, char **argv)
 {
     vfio_rig_init(&argc, &argv, "background");
     if (vfio_rig_iommufd()) {
         vfio_fault_init();
     }
-
-    vfio_rig_add("memory-is-mapped", VFIO_RIG_IOMMUFD_ONLY,
-                 test_memory_is_mapped);
-    vfio_rig_add("start-does-not-wait", VFIO_RIG_IOMMUFD_ONLY,
-                 test_start_does_not_wait);
-    vfio_rig_add("heap-is-large", VFIO_RIG_IOMMUFD_ONLY, test_heap_is_large);
-    vfio_rig_add("monitor-answers", VFIO_RIG_IOMMUFD_ONLY,
-                 test_monitor_answers);
-    vfio_rig_add("progress-is-told", VFIO_RIG_IOMMUFD_ONLY,
-                 test_progress_is_told);
-    vfio_rig_add("bus-master-waits", VFIO_RIG_IOMMUFD_ONLY,
-                 test_bus_master_waits);
-    vfio_rig_add("nothing-else-waits", VFIO_RIG_IOMMUFD_ONLY,
-                 test_nothing_else_waits);
-    vfio_rig_add("memory-map-grows", VFIO_RIG_IOMMUFD_ONLY,
-                 test_memory_map_grows);
-    vfio_rig_add("memory-map-changes", VFIO_RIG_IOMMUFD_ONLY,
-                 test_memory_map_changes);
-    vfio_rig_add("dimm-leaves", VFIO_RIG_IOMMUFD_ONLY, test_dimm_leaves);
-    vfio_rig_add("guests-iommu-is-switched-on", VFIO_RIG_IOMMUFD_ONLY,
-                 test_guests_iommu_is_switched_on);
-    vfio_rig_add("second-address-space", VFIO_RIG_IOMMUFD_ONLY,
-                 test_second_address_space);
-    vfio_rig_add("second-space-is-first", VFIO_RIG_IOMMUFD_ONLY,
-                 test_second_space_is_first);
-    vfio_rig_add("second-space-alone-waits", VFIO_RIG_IOMMUFD_ONLY,
-                 test_second_space_alone_waits);
-    vfio_rig_add("second-space-cannot-wait", VFIO_RIG_IOMMUFD_ONLY,
-                 test_second_space_cannot_wait);
-    vfio_rig_add("copy-fails", VFIO_RIG_IOMMUFD_ONLY,
-                 test_copy_fails);
-    vfio_rig_add("copy-lacks-memory", VFIO_RIG_IOMMUFD_ONLY,
-                 test_copy_lacks_memory);
-    vfio_rig_add("first-space-goes", VFIO_RIG_IOMMUFD_ONLY,
-                 test_first_space_goes);
-    vfio_rig_add("first-of-three-spaces-goes", VFIO_RIG_IOMMUFD_ONLY,
-                 test_first_of_three_spaces_goes);
-    vfio_rig_add("first-space-never-comes", VFIO_RIG_IOMMUFD_ONLY,
-                 test_first_space_never_comes);
-    vfio_rig_add("memory-leaves-spaces", VFIO_RIG_IOMMUFD_ONLY,
-                 test_memory_leaves_spaces);
-    vfio_rig_add("memory-leaves-three-spaces", VFIO_RIG_IOMMUFD_ONLY,
-                 test_memory_leaves_three_spaces);
-    vfio_rig_add("memory-comes-to-spaces", VFIO_RIG_IOMMUFD_ONLY,
-                 test_memory_comes_to_spaces);
-    vfio_rig_add("second-device-joins", VFIO_RIG_IOMMUFD_ONLY,
-                 test_second_device_joins);
-    vfio_rig_add("device-joins-that-is-not-watched", VFIO_RIG_IOMMUFD_ONLY,
-                 test_device_joins_that_is_not_watched);
-    vfio_rig_add("unplug", VFIO_RIG_IOMMUFD_ONLY, test_unplug);
-    vfio_rig_add("quit", VFIO_RIG_IOMMUFD_ONLY, test_quit);
-    vfio_rig_add("guest-comes", VFIO_RIG_IOMMUFD_ONLY, test_guest_comes);
-    vfio_rig_add("guest-goes", VFIO_RIG_IOMMUFD_ONLY, test_guest_goes);
-    vfio_rig_add("failure-stops-machine", VFIO_RIG_IOMMUFD_ONLY,
-                 test_failure_stops_machine);
-    vfio_rig_add("failure-leaves-rest", VFIO_RIG_IOMMUFD_ONLY,
-                 test_failure_leaves_rest);
-    vfio_rig_add("failure-ends-wait", VFIO_RIG_IOMMUFD_ONLY,
-                 test_failure_ends_wait);
-    vfio_rig_add("cont-fails-for-other-space", VFIO_RIG_IOMMUFD_ONLY,
-                 test_cont_fails_for_other_space);
-    vfio_rig_add("cont-fails-for-other-section", VFIO_RIG_IOMMUFD_ONLY,
-                 test_cont_fails_for_other_section);
-    vfio_rig_add("out-of-reach-is-refused", VFIO_RIG_IOMMUFD_ONLY,
-                 test_out_of_reach_is_refused);
-    vfio_rig_add("processors-are-held", VFIO_RIG_IOMMUFD_ONLY,
-                 test_processors_are_held);
-    vfio_rig_add("processors-wait-for-spaces", VFIO_RIG_IOMMUFD_ONLY,
-                 test_processors_wait_for_spaces);
-    vfio_rig_add("held-processors-stop", VFIO_RIG_IOMMUFD_ONLY,
-                 test_held_processors_stop);
-    vfio_rig_add("held-processors-are-reset", VFIO_RIG_IOMMUFD_ONLY,
-                 test_held_processors_are_reset);
-    vfio_rig_add("failure-while-held", VFIO_RIG_IOMMUFD_ONLY,
-                 test_failure_while_held);
-    vfio_rig_add("off-by-default", VFIO_RIG_IOMMUFD_ONLY, test_off_by_default);
-    vfio_rig_add("object-says-for-all", VFIO_RIG_IOMMUFD_ONLY,
-                 test_object_says_for_all);
-    vfio_rig_add("threads-are-asked-for", VFIO_RIG_IOMMUFD_ONLY,
-                 test_threads_are_asked_for);
-    vfio_rig_add("group-is-refused", VFIO_RIG_IOMMUFD_ONLY,
-                 test_group_is_refused);
-
+    for (int i = 0; i < ARRAY_SIZE(tests); i++) {
+        vfio_rig_add(tests[i].name, VFIO_RIG_IOMMUFD_ONLY, tests[i].fn);
+    }
     return g_test_run();
 }
